@@ -16,8 +16,25 @@ function(protofs_include_root name directory var)
 	set(${var} "${root}" PARENT_SCOPE)
 endfunction()
 
+# protofs_sources(<programs> <others>): the *.c of the current directory, those with a main() apart.
+function(protofs_sources programs_var others_var)
+	file(GLOB sources CONFIGURE_DEPENDS *.c)
+	set(programs)
+	set(others)
+	foreach(source IN LISTS sources)
+		file(STRINGS ${source} main REGEX "^int main\\(")
+		if(main)
+			list(APPEND programs ${source})
+		else()
+			list(APPEND others ${source})
+		endif()
+	endforeach()
+	set(${programs_var} ${programs} PARENT_SCOPE)
+	set(${others_var} ${others} PARENT_SCOPE)
+endfunction()
+
 # protofs_module(<name> [MODULES m...] [LIBRARIES l...])
-# Adds protofs_<name> from the *.c of the current directory. MODULES are the modules whose
+# Adds protofs_<name> from the *.c of the current directory that have no main(). MODULES are the modules whose
 # headers it may include, LIBRARIES are foreign. Its objects are protofs_<name>_objects.
 # A module without sources becomes an INTERFACE library.
 function(protofs_module name)
@@ -25,7 +42,7 @@ function(protofs_module name)
 	protofs_include_root(${name} "${CMAKE_CURRENT_SOURCE_DIR}" root)
 	list(TRANSFORM arg_MODULES PREPEND protofs_)
 
-	file(GLOB sources CONFIGURE_DEPENDS *.c)
+	protofs_sources(programs sources)
 	if(NOT sources)
 		add_library(protofs_${name} INTERFACE)
 		target_include_directories(protofs_${name} INTERFACE "${root}"

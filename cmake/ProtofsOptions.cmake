@@ -37,7 +37,7 @@ target_compile_options(protofs_options INTERFACE
 	-fdata-sections
 	-fmacro-prefix-map=${CMAKE_SOURCE_DIR}/=
 	$<$<NOT:$<CONFIG:Debug>>:-ffile-prefix-map=${CMAKE_SOURCE_DIR}/=>)
-target_link_options(protofs_options INTERFACE -Wl,--gc-sections)
+target_link_options(protofs_options INTERFACE -Wl,--gc-sections -Wl,--as-needed)
 
 # A sanitizer replaces the functions that _FORTIFY_SOURCE would check.
 if(PROTOFS_SANITIZE)
