@@ -1,0 +1,8 @@
+/* Which modules a mount has. The order is that of their start; they stop in reverse. */
+#include "fs/core.h"
+
+const struct module *const fs_modules[FS_MODULES] = {
+	[FS_MODULE_TOP] = &module_top,
+	[FS_MODULE_SPACE] = &module_space,
+	[FS_MODULE_WAL] = &module_wal,
+};
