@@ -46,12 +46,19 @@ struct superblock {
 
 	/* Not stored; set by superblock_read, ignored by superblock_write. */
 	bool read_only;      /* an unknown ro_compat bit is set */
-	unsigned bad_copies; /* 0, or 1: the other one was used, and superblock_write mends it */
+	unsigned bad_copies; /* 0, or 1: the other one was used; superblock_write mends it */
 };
 
 /*
- * Writes both copies, one after the other, each durable before the next begins, then protofs.conf.
- * A crash at any point leaves one copy whole. Returns 0 or the disk's error; ERR names the file.
+ * Fills RET for a new store on DISK: the current version, a random UUID and seed, DISK's identity.
+ * The errors of getrandom(2) and of the disk.
+ */
+MUST_CHECK int superblock_init(struct disk *disk, uint64_t block_size, uint32_t node,
+			       uint64_t created_ns, struct superblock *ret);
+
+/*
+ * Replaces the file, both copies, atomically and durably, then protofs.conf. A crash leaves the old
+ * file or the new one. Returns 0 or the disk's error; ERR names the file.
  */
 MUST_CHECK int superblock_write(struct disk *disk, const struct superblock *sb, struct reterr *err);
 
