@@ -236,7 +236,7 @@ PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def _die_with_parent():
+def die_with_parent():
     _libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
@@ -253,7 +253,7 @@ class Daemon:
         with open(self.log, "wb") as out:
             self.process = subprocess.Popen(
                 self.command, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT,
-                preexec_fn=_die_with_parent, env={**os.environ, **(env or {})})
+                preexec_fn=die_with_parent, env={**os.environ, **(env or {})})
         self.wrapped = bool(wrapper)
         self._wait_mounted(timeout)
 

@@ -291,7 +291,7 @@ class Client:
     def commit(self, atoms=3):
         fd = self.space.lock() if self.use_lock else None
         try:
-            before = self.space.read_root()
+            before = self.read_current()
             pointers = []
             for _ in range(atoms):
                 format, payload = some_atom(self.rng, self.name, self.commits)
@@ -311,6 +311,13 @@ class Client:
                 self.flush_wal()
         else:
             self.acknowledge(line)
+        return root
+
+    def read_current(self):
+        """The newest root. Its atom is read too, unless it is still in our own buffer: nobody builds on nothing."""
+        root = self.space.read_root()
+        if root and not (root[0] == self.segment.name and root[1] >= self.segment.end):
+            Reader(self.space).atom(root)
         return root
 
     def flush_before_root(self):
@@ -410,6 +417,9 @@ def main():
             print(f"the filesystem is gone: {error}", file=sys.stderr)
             return 3
         raise
+    except Broken as error:
+        print(f"broken: {error}", file=sys.stderr)
+        return 4
     if args.count:
         print(steps.count)
     return 0
