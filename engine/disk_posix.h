@@ -1,0 +1,105 @@
+/*
+ * Inside disk_posix: a directory of the operating system.
+ *
+ *   disk_posix.c    names, files, sizes
+ *   disk_lock.c     the lock on the store, and what tells a store from its copy
+ *   disk_commit.c   the recipe of a commit: all writes in parallel, then one flush a file
+ *   disk_uring.c    submits through io_uring
+ *   disk_threads.c  submits through helper threads
+ *
+ * A DISK_DIRECT file has two descriptors: an O_DIRECT one for commits, a buffered one for all else. The
+ * kernel drops cached pages under a direct write, so that both see the same bytes. Every flush is an
+ * fdatasync of the buffered one, which covers the whole inode.
+ */
+#ifndef PROTOFS_ENGINE_DISK_POSIX_H
+#define PROTOFS_ENGINE_DISK_POSIX_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+
+#include "engine/disk.h"
+
+struct disk_helpers;
+struct disk_rings;
+struct disk_ring;
+
+struct posix_disk {
+	struct disk base;
+	struct disk_ops ops; /* base.ops: the name in it depends on what the system allows */
+	int dir_fd;
+	int lock_fd; /* -1 until posix_lock() */
+	bool no_direct;
+	struct disk_rings *rings; /* NULL: helpers only */
+	struct disk_helpers *helpers;
+};
+
+struct posix_file {
+	struct disk_file base;
+	int fd;
+	int direct_fd; /* -1: none */
+	bool direct;   /* opened DISK_DIRECT: writes must be aligned, whichever way they go */
+	/* The kernel took O_DIRECT at open but refused the first write: commits are buffered from then on. */
+	atomic_bool direct_refused;
+};
+
+static inline struct posix_disk *posix_disk_of(struct disk *disk)
+{
+	return (struct posix_disk *)disk;
+}
+
+static inline struct posix_file *posix_file_of(struct disk_file *file)
+{
+	return (struct posix_file *)file;
+}
+
+/* ---- disk_commit.c ---- */
+
+int posix_commit(struct disk *disk, struct disk_job *jobs, size_t count);
+int posix_flush(struct disk_file *file);
+
+/* ---- disk_lock.c ---- */
+
+int posix_lock(struct disk *disk, bool exclusive, struct reterr *err);
+int posix_identity(struct disk *disk, struct disk_identity *ret);
+
+/* ---- disk_uring.c ---- */
+
+enum { DISK_RING_OPS_MAX = 64 };
+
+struct disk_ring_op {
+	int fd;
+	const struct iovec *iov; /* NULL: an fdatasync */
+	int iov_count;
+	uint64_t offset;
+	/* Bytes written or -errno; DISK_RING_NOT_RUN if the kernel never got it. */
+	int result;
+};
+
+#define DISK_RING_NOT_RUN (-4095)
+
+/* -ENOSYS, -EPERM, ... where io_uring cannot be used. */
+MUST_CHECK int disk_rings_new(struct disk_rings **ret);
+void disk_rings_free(struct disk_rings *rings); /* accepts NULL; no ring is taken */
+
+/* A ring for the caller alone, until it is put back; waits while all are taken. NULL: none can be made. */
+struct disk_ring *disk_ring_take(struct disk_rings *rings);
+void disk_ring_put(struct disk_rings *rings, struct disk_ring *ring);
+
+/*
+ * Starts up to DISK_RING_OPS_MAX operations; disk_ring_finish() returns when all of them are over and have
+ * their results. Their memory is in use until then. disk_ring_run() does both in one system call.
+ */
+void disk_ring_start(struct disk_ring *ring, struct disk_ring_op *ops, size_t count);
+void disk_ring_finish(struct disk_ring *ring, struct disk_ring_op *ops, size_t count);
+void disk_ring_run(struct disk_ring *ring, struct disk_ring_op *ops, size_t count);
+
+/* ---- disk_threads.c ---- */
+
+typedef void disk_task_fn(void *arg, size_t index);
+
+MUST_CHECK int disk_helpers_new(struct disk_helpers **ret);
+void disk_helpers_free(struct disk_helpers *helpers); /* accepts NULL; nothing is running */
+/* Calls FN for each index below COUNT, in the caller and idle helpers in parallel; returns after the last. */
+void disk_helpers_run(struct disk_helpers *helpers, disk_task_fn *fn, void *arg, size_t count);
+
+#endif
