@@ -96,7 +96,6 @@ set(CPACK_PACKAGE_CONTACT "The protofs authors <authors@protofs.invalid>")
 set(CPACK_PACKAGE_DIRECTORY "${CMAKE_BINARY_DIR}/packages")
 set(CPACK_PACKAGING_INSTALL_PREFIX /usr)
 set(CPACK_GENERATOR DEB)
-set(CPACK_STRIP_FILES ON)
 set(CPACK_DEB_COMPONENT_INSTALL ON)
 set(CPACK_COMPONENTS_ALL protofs engine engine-dev)
 
@@ -110,8 +109,7 @@ set(CPACK_DEBIAN_PROTOFS_PACKAGE_SECTION admin)
 set(CPACK_DEBIAN_PROTOFS_PACKAGE_DEPENDS fuse3)
 set(CPACK_DEBIAN_PROTOFS_DEBUGINFO_PACKAGE ON)
 set(CPACK_COMPONENT_PROTOFS_DESCRIPTION
-	"${PROJECT_DESCRIPTION}
-It writes locally at the speed of the disk, publishes one root pointer by compare-and-swap,
+	"It writes locally at the speed of the disk, publishes one root pointer by compare-and-swap,
 and never acknowledges a byte that is not durable.")
 
 set(CPACK_DEBIAN_ENGINE_PACKAGE_NAME libprotofs-engine${PROTOFS_SOVERSION})
@@ -122,7 +120,7 @@ set(CPACK_COMPONENT_ENGINE_DESCRIPTION "Log of immutable atoms with one root poi
 set(CPACK_DEBIAN_ENGINE-DEV_PACKAGE_NAME libprotofs-engine-dev)
 set(CPACK_DEBIAN_ENGINE-DEV_PACKAGE_SECTION libdevel)
 set(CPACK_DEBIAN_ENGINE-DEV_PACKAGE_DEPENDS
-	"libprotofs-engine${PROTOFS_SOVERSION} (= ${PROJECT_VERSION})")
+	"libprotofs-engine${PROTOFS_SOVERSION} (= ${PROJECT_VERSION}), libxxhash-dev, liburing-dev")
 set(CPACK_COMPONENT_ENGINE-DEV_DESCRIPTION
 	"Log of immutable atoms with one root pointer: files for development")
 
