@@ -2,10 +2,10 @@
  * The catalogue of segments: what a store opens from, without looking at a single part.
  *
  * Internal to the engine. An append-only file of checksummed records, the last one of a segment
- * counts; the bytes are described at the top of catalogue.c.
+ * counts; the bytes are described in catalogue_format.c.
  *
- * Threads: catalogue_put may be called from any thread; open, close, create and rebuild from one at
- * a time.
+ * Threads: put, mark and counts may be called from any thread; open, close, create and rebuild from
+ * one at a time.
  */
 #ifndef PROTOFS_ENGINE_CATALOGUE_H
 #define PROTOFS_ENGINE_CATALOGUE_H
@@ -16,24 +16,20 @@
 
 #include "base/attr.h"
 #include "base/reterr.h"
-#include "base/slice.h"
 #include "base/uuid.h"
 #include "engine/disk.h"
 
 #define CATALOGUE_PATH "catalogue"
 
-enum {
-	CATALOGUE_RECORD_SIZE = 128,
-	CATALOGUE_HEADER_SIZE = 4096,
-};
-
 /* Segment numbers are 1..2^25-1: they are a field of the mount's node ids. */
-#define CATALOGUE_NUMBER_MAX ((uint32_t)(1u << 25) - 1)
+#define CATALOGUE_NUMBER_MAX (((uint32_t)1 << 25) - 1)
 
 enum catalogue_state {
-	CATALOGUE_OPEN = 1, /* has an open part that begins at part_start: scan it after a crash */
+	CATALOGUE_OPEN = 1,    /* an open part begins at part_start: scan it after a crash */
 	CATALOGUE_SEALED = 2,  /* all its parts are sealed */
 	CATALOGUE_REMOVED = 3, /* gone, though its files may still lie there */
+	/* As REMOVED, and its files are gone too: no open tells of it, the number is free again. */
+	CATALOGUE_FORGOTTEN = 4,
 };
 
 struct catalogue_record {
@@ -59,11 +55,12 @@ MUST_CHECK int catalogue_create(struct disk *disk, const struct uuid *store);
 /*
  * Opens the catalogue of STORE and tells EACH of every segment once, by its last record, in the
  * order of their numbers, REMOVED ones too. A negative return of EACH ends the open with that
- * value. A torn last record is cut off (when READ_ONLY: only ignored).
- * -ENOENT  there is none
- * -EBADMSG damage; ERR names the byte. Records that still verify were given to EACH when RET is
- * set: the store can be
- *          read, and catalogue_put answers -EROFS.
+ * value. What a crash tore off at the end is cut (when READ_ONLY: only ignored).
+ *
+ *  -ENOENT   there is none
+ *  -EBADMSG  damage: ERR names the byte. RET is set nevertheless, EACH was told of what still
+ *            verifies, and put answers -EROFS.
+ *
  * RET is NULL on every other failure.
  */
 typedef int catalogue_each_fn(void *arg, const struct catalogue_record *record);
@@ -72,21 +69,30 @@ MUST_CHECK int catalogue_open(struct disk *disk, const struct uuid *store, bool 
 			      struct catalogue **ret);
 
 /*
- * Appends RECORD, durable on return; concurrent callers share a flush. The records of one segment
- * become durable in the order of their calls. The file is compacted when it has grown to 4 times
- * its live size.
- * -EINVAL  RECORD breaks a rule of the format (ERR says which)
- * -EROFS   opened read-only, or damaged
- * After a failed write or flush the next call moves the catalogue to a new file: nothing is ever
- * appended behind bytes of unknown state.
+ * Appends RECORD, durable on return; concurrent callers share a flush. Records become durable in
+ * the order of the calls. The file is compacted when it has grown to 4 times its live size. After a
+ * failed write or flush the next call moves the catalogue to a new file: nothing is ever appended
+ * behind bytes of unknown state.
+ *
+ *  -EINVAL   RECORD breaks a rule of the format, or its number is another segment's
+ *  -EROFS    opened read-only, or damaged
+ *  -ENOSPC   nothing was written; an OPEN record gets it before the others do, so that what is open
+ *            can still be sealed
  */
 MUST_CHECK int catalogue_put(struct catalogue *c, const struct catalogue_record *record,
 			     struct reterr *err);
 
-/* Records in the file and segments in it, for status and tests. */
+/*
+ * Writes a mark at the end, durably, unless the last record is one: for a clean stop. A last record
+ * that rots behind its back is then known as damage; without the mark it would read as torn.
+ * The errors of catalogue_put.
+ */
+MUST_CHECK int catalogue_mark(struct catalogue *c, struct reterr *err);
+
+/* Records in the file and segments in it. */
 void catalogue_counts(struct catalogue *c, uint64_t *ret_records, uint64_t *ret_live);
 
-/* Accepts NULL. No other call may be running. */
+/* Frees C and writes nothing. Accepts NULL. No other call may be running. */
 void catalogue_close(struct catalogue *c);
 
 /*
@@ -97,14 +103,5 @@ void catalogue_close(struct catalogue *c);
 MUST_CHECK int catalogue_rebuild(struct disk *disk, const struct uuid *store,
 				 const struct catalogue_record *records, size_t count,
 				 struct reterr *err);
-
-/*
- * The codec of one record: 0, -ENODATA short, -EBADMSG (checksum, or a value that no record may
- * have).
- */
-void catalogue_encode(const struct catalogue_record *record, const struct uuid *store,
-		      uint8_t bytes[static CATALOGUE_RECORD_SIZE]);
-MUST_CHECK int catalogue_decode(struct slice in, const struct uuid *store,
-				struct catalogue_record *ret);
 
 #endif
