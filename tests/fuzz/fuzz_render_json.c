@@ -1,0 +1,30 @@
+/* JSON atoms: what renders, renders to itself a second time, and judging alone agrees. */
+#include <stdint.h>
+#include <string.h>
+
+#include "base/invariant.h"
+#include "engine/engine.h"
+#include "fs/render.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	enum { TEXT_MAX = 4 << 20 };
+	struct buf first = {.max = TEXT_MAX}, second = {.max = TEXT_MAX};
+	struct slice payload = {.data = data, .size = size};
+	struct reterr err = {0};
+
+	int r = render_atom(ENGINE_FORMAT_JSON, payload, &first, &err);
+	invariant(r == 0 || err.code == r);
+	if (r == 0) {
+		invariant(render_atom(ENGINE_FORMAT_JSON, payload, NULL, NULL) == 0);
+		struct slice text = {.data = first.data, .size = first.size};
+		r = render_atom(ENGINE_FORMAT_JSON, text, &second, NULL);
+		invariant(r == 0 && second.size == first.size);
+		invariant(memcmp(first.data, second.data, first.size) == 0);
+	}
+	buf_done(&first);
+	buf_done(&second);
+	return 0;
+}

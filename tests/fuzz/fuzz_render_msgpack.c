@@ -1,0 +1,26 @@
+/* MessagePack atoms: what renders is JSON, and judging alone agrees. */
+#include <stdint.h>
+
+#include "base/invariant.h"
+#include "engine/engine.h"
+#include "fs/render.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	enum { TEXT_MAX = 4 << 20 };
+	struct buf out = {.max = TEXT_MAX};
+	struct slice payload = {.data = data, .size = size};
+	struct reterr err = {0};
+
+	int r = render_atom(ENGINE_FORMAT_MSGPACK, payload, &out, &err);
+	invariant(r == 0 || err.code == r);
+	if (r == 0) {
+		invariant(render_atom(ENGINE_FORMAT_MSGPACK, payload, NULL, NULL) == 0);
+		struct slice text = {.data = out.data, .size = out.size};
+		invariant(render_atom(ENGINE_FORMAT_JSON, text, NULL, NULL) == 0);
+	}
+	buf_done(&out);
+	return 0;
+}
