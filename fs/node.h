@@ -54,7 +54,6 @@ enum {
 	NODE_NUMBER_BITS = 25,
 	NODE_KIND_SHIFT = 61,
 	NODE_TABLE_MAX = 1 << 16, /* allocated nodes at once: -ENOSPC beyond */
-	NODE_FIXED_MAX = 32,	  /* ids below are fixed */
 };
 
 #define NODE_OFFSET_MAX (((uint64_t)1 << NODE_OFFSET_BITS) - 1)
@@ -72,8 +71,9 @@ enum node_fixed {
 	NODE_ROOTS,
 	NODE_ROOTS_BY_TIME,
 	NODE_CTL,
-	NODE_ROOT_LOCK,	 /* space/space_root.lock */
-	NODE_FIXED_FREE, /* and up: for the files of .ctl/ */
+	NODE_ROOT_LOCK,      /* space/space_root.lock */
+	NODE_FIXED_FREE,     /* and up: for the files of .ctl/ */
+	NODE_FIXED_MAX = 32, /* ids below are fixed */
 };
 
 /* NUMBER and OFFSET within their bounds, which the caller has checked where they come from input. */
@@ -109,7 +109,7 @@ struct node {
 	const struct view *view;
 	atomic_uint_least64_t refs;
 	void (*free)(struct node *node); /* after the last reference; no lock held */
-	struct node *next;		 /* of the same hash chain; the table's lock */
+	struct node *next;               /* of the same hash chain; the table's lock */
 };
 
 struct node_table;

@@ -26,21 +26,20 @@
 #include "base/slice.h"
 #include "fs/fs.h"
 #include "fs/node.h"
+#include "fs/park.h"
 
 struct engine;
 struct engine_segment;
 
 /* ---- A call --------------------------------------------------------------------------------- */
 
-struct call_wait; /* park.h */
-
 /* One request on its way through a view. Valid until the operation returns. */
 struct call {
 	struct fs *fs;
 	struct engine *engine;
-	uint64_t id;	   /* the node that the operation is about */
+	uint64_t id;       /* the node that the operation is about */
 	struct node *node; /* it, if it is an allocated one; referenced during the call. Else NULL */
-	uid_t uid;	   /* the caller's */
+	uid_t uid;         /* the caller's */
 	gid_t gid;
 	pid_t pid; /* a thread's id: see call_process() */
 	mode_t umask;
@@ -52,8 +51,8 @@ struct call {
 	struct reterr err;
 
 	/* The core's own. */
-	struct call_wait *wait;
 	struct fuse_req *req;
+	struct park_wait wait;
 };
 
 /* This operation may wait from here on. May be called more than once. Call it before taking locks. */
@@ -81,10 +80,10 @@ struct entry {
 /* How an open file or directory behaves; zeroed by the core. */
 struct opened {
 	uint64_t handle;    /* the view's: a number, or a pointer that RELEASE frees */
-	bool direct_io;	    /* never cached; no shared mmap. Reads may be of size 0 files */
+	bool direct_io;     /* never cached; no shared mmap. Reads may be of size 0 files */
 	bool keep_cache;    /* what is cached is still true */
 	bool cache_readdir; /* directories: the kernel may keep the listing */
-	bool flushless;	    /* no FLUSH at close: read-only opens */
+	bool flushless;     /* no FLUSH at close: read-only opens */
 };
 
 /* What SETATTR changes, in `valid`. */
@@ -98,7 +97,7 @@ enum set_flags {
 };
 
 struct setting {
-	unsigned valid;	 /* of enum set_flags */
+	unsigned valid;   /* of enum set_flags */
 	struct stat attr; /* times are real ones: "now" has been resolved */
 };
 
@@ -242,7 +241,7 @@ void fs_set_view(struct fs *fs, enum node_kind kind, const struct view *view);
 void fs_set_face(struct fs *fs, enum node_face face, const struct view *view);
 
 /* A fixed directory of the table: node_add_fixed() with a node that the core owns. */
-MUST_CHECK int fs_add_fixed(struct fs *fs, enum node_fixed id, const struct view *view);
+void fs_add_fixed(struct fs *fs, enum node_fixed id, const struct view *view);
 
 /*
  * Calls a lookup or getattr of another view, e.g. to show wal/in inside wal/: fills ENTRY as that node's own

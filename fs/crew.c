@@ -1,0 +1,243 @@
+#include "fs/crew.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <semaphore.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/invariant.h"
+#include "fs/version.h"
+
+enum { CREW_STACK_SIZE = 256 << 10 };
+
+/* One thread. Its fields are its own, but for what names the crew's lock. */
+struct hand {
+	struct crew *crew;
+	pthread_t thread;
+	struct fuse_buf request;
+	void *scratch;
+	bool receiving;    /* counted in crew->receiving */
+	struct hand *next; /* crew's lock */
+};
+
+struct crew {
+	struct crew_options options;
+	struct fuse_session *session;
+	sem_t ended; /* posted when there is a reason to end */
+
+	pthread_mutex_t lock; /* a leaf */
+	pthread_cond_t vacancy;
+	struct hand *hands; /* all that were started; lock */
+	unsigned threads;   /* lock */
+	unsigned receiving; /* lock */
+	unsigned idle;      /* waiting for a vacancy; lock */
+	bool ending;        /* lock */
+	int result;         /* lock */
+};
+
+/* libfuse hands no context to operations that could lead to their thread. */
+static _Thread_local struct hand *hand_self;
+
+int crew_new(const struct crew_options *options, struct crew **ret)
+{
+	struct crew *crew = calloc(1, sizeof(*crew));
+	if (!crew)
+		return -ENOMEM;
+	crew->options = *options;
+	pthread_mutex_init(&crew->lock, NULL);
+	pthread_cond_init(&crew->vacancy, NULL);
+	sem_init(&crew->ended, 0, 0);
+	*ret = crew;
+	return 0;
+}
+
+void crew_free(struct crew *crew)
+{
+	if (!crew)
+		return;
+	invariant(crew->threads == 0);
+	sem_destroy(&crew->ended);
+	pthread_cond_destroy(&crew->vacancy);
+	pthread_mutex_destroy(&crew->lock);
+	free(crew);
+}
+
+void crew_stop(struct crew *crew)
+{
+	(void)sem_post(&crew->ended);
+}
+
+static void crew_end(struct crew *crew, int result)
+{
+	pthread_mutex_lock(&crew->lock);
+	if (!crew->ending)
+		crew->result = result;
+	crew->ending = true;
+	pthread_cond_broadcast(&crew->vacancy);
+	pthread_mutex_unlock(&crew->lock);
+	(void)sem_post(&crew->ended);
+}
+
+/* Waits until there is a place among the receivers and takes it. False: the end. */
+static bool hand_join(struct hand *hand)
+{
+	struct crew *crew = hand->crew;
+
+	pthread_mutex_lock(&crew->lock);
+	if (crew->receiving >= crew->options.receivers && !crew->ending) {
+		/* An idle thread holds no memory: a burst must not leave its buffers behind. */
+		pthread_mutex_unlock(&crew->lock);
+		free(hand->request.mem);
+		hand->request.mem = NULL;
+		free(hand->scratch);
+		hand->scratch = NULL;
+		pthread_mutex_lock(&crew->lock);
+	}
+	while (crew->receiving >= crew->options.receivers && !crew->ending) {
+		crew->idle++;
+		pthread_cond_wait(&crew->vacancy, &crew->lock);
+		crew->idle--;
+	}
+	bool joined = !crew->ending;
+	if (joined) {
+		crew->receiving++;
+		hand->receiving = true;
+	}
+	pthread_mutex_unlock(&crew->lock);
+	return joined;
+}
+
+/* The only place where the thread can be cancelled, and nothing is half done there. */
+static int hand_receive(struct hand *hand)
+{
+	int state;
+	pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, &state);
+	int r = fuse_session_receive_buf(hand->crew->session, &hand->request);
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
+	return r;
+}
+
+static void *hand_run(void *arg)
+{
+	struct hand *hand = arg;
+	struct crew *crew = hand->crew;
+	hand_self = hand;
+
+	while (hand->receiving || hand_join(hand)) {
+		int r = hand_receive(hand);
+		if (r == -EINTR || r == -EAGAIN)
+			continue;
+		if (r <= 0 || fuse_session_exited(crew->session)) {
+			/* 0 and ENODEV: unmounted. */
+			crew_end(crew, r == -ENODEV || r > 0 ? 0 : r);
+			break;
+		}
+		fuse_session_process_buf(crew->session, &hand->request);
+	}
+	return NULL;
+}
+
+/* With the lock held. A crew that cannot grow goes on with what it has. */
+static int crew_add(struct crew *crew, bool receiving)
+{
+	if (crew->threads >= CREW_THREADS_MAX)
+		return -EAGAIN;
+	struct hand *hand = calloc(1, sizeof(*hand));
+	if (!hand)
+		return -ENOMEM;
+	hand->crew = crew;
+	hand->receiving = receiving;
+
+	pthread_attr_t attr;
+	pthread_attr_init(&attr);
+	pthread_attr_setstacksize(&attr, CREW_STACK_SIZE);
+	int r = -pthread_create(&hand->thread, &attr, hand_run, hand);
+	pthread_attr_destroy(&attr);
+	if (r < 0) {
+		free(hand);
+		return r;
+	}
+	hand->next = crew->hands;
+	crew->hands = hand;
+	crew->threads++;
+	if (receiving)
+		crew->receiving++;
+	return 0;
+}
+
+void crew_leave(void)
+{
+	struct hand *hand = hand_self;
+	if (!hand || !hand->receiving)
+		return;
+
+	struct crew *crew = hand->crew;
+	hand->receiving = false;
+	pthread_mutex_lock(&crew->lock);
+	crew->receiving--;
+	if (crew->receiving == 0 && !crew->ending) {
+		if (crew->idle > 0)
+			pthread_cond_signal(&crew->vacancy);
+		else
+			(void)crew_add(crew, true);
+	}
+	pthread_mutex_unlock(&crew->lock);
+}
+
+void *crew_scratch(void)
+{
+	struct hand *hand = hand_self;
+	invariant(hand);
+	if (!hand->scratch)
+		hand->scratch = malloc(hand->crew->options.scratch_size);
+	return hand->scratch;
+}
+
+static void crew_wait(struct crew *crew)
+{
+	while (sem_wait(&crew->ended) < 0 && errno == EINTR)
+		;
+	pthread_mutex_lock(&crew->lock);
+	crew->ending = true;
+	pthread_cond_broadcast(&crew->vacancy);
+	/* No thread starts once it is ending, so the list is complete. */
+	struct hand *hands = crew->hands;
+	crew->hands = NULL;
+	pthread_mutex_unlock(&crew->lock);
+
+	for (struct hand *hand = hands; hand; hand = hand->next)
+		pthread_cancel(hand->thread);
+	while (hands) {
+		struct hand *hand = hands;
+		hands = hand->next;
+		pthread_join(hand->thread, NULL);
+		free(hand->request.mem);
+		free(hand->scratch);
+		free(hand);
+	}
+	crew->threads = 0;
+	crew->receiving = 0;
+}
+
+int crew_run(struct crew *crew, struct fuse_session *session)
+{
+	int state;
+	crew->session = session;
+	/* Threads inherit it: cancelled only where hand_receive() says so. */
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
+
+	int r = 0;
+	pthread_mutex_lock(&crew->lock);
+	for (unsigned i = 0; i < crew->options.receivers && r == 0; i++)
+		r = crew_add(crew, true);
+	bool started = crew->receiving > 0;
+	pthread_mutex_unlock(&crew->lock);
+
+	if (!started)
+		return r;
+	crew_wait(crew);
+	return crew->result;
+}

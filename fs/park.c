@@ -1,0 +1,49 @@
+#include "fs/park.h"
+
+#include <errno.h>
+#include <stddef.h>
+
+#include "fs/version.h"
+
+static bool park_move(struct park_wait *wait, enum park_state from, enum park_state to)
+{
+	return atomic_compare_exchange_strong(&wait->state, &from, to);
+}
+
+/*
+ * Runs with libfuse's lock of REQ held, in the receiver that read the interrupt, or within fuse_req_interrupt_func()
+ * if the interrupt came first. There it must not answer, for that frees the lock: park_arm() does. Once WAIT
+ * is answered nothing of it is touched: its owner may be gone by then.
+ */
+static void park_interrupt(fuse_req_t req, void *data)
+{
+	struct park_wait *wait = data;
+	if (park_move(wait, PARK_ARMING, PARK_EARLY))
+		return;
+	if (park_move(wait, PARK_WAITING, PARK_ANSWERED))
+		(void)fuse_reply_err(req, EINTR);
+}
+
+void park_arm(struct park_wait *wait, struct fuse_req *req)
+{
+	wait->req = req;
+	atomic_store(&wait->state, PARK_ARMING);
+	fuse_req_interrupt_func(req, park_interrupt, wait);
+	if (park_move(wait, PARK_ARMING, PARK_WAITING))
+		return;
+
+	fuse_req_interrupt_func(req, NULL, NULL);
+	atomic_store(&wait->state, PARK_ANSWERED);
+	(void)fuse_reply_err(req, EINTR);
+}
+
+bool park_claim(struct park_wait *wait)
+{
+	if (!park_armed(wait))
+		return true;
+	if (!park_move(wait, PARK_WAITING, PARK_ANSWERED))
+		return false;
+	/* Waits for an interrupt that lost against us and still looks at WAIT. */
+	fuse_req_interrupt_func(wait->req, NULL, NULL);
+	return true;
+}
