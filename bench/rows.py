@@ -80,6 +80,14 @@ def self_check(b):
                          rates["self-limit"], "self", ["limit"])]
 
 
+def paths(b):
+    with mounts.scratch(b.dir) as top:
+        rates, _ = b.program("bench_paths", "commit", "--dir", top)
+    sides = rates["paths"]
+    return [report.ratio(f"path-{path}", f"data and both table copies by {path}, device limit", sides,
+                         path, ["limit"]) for path in ("io_uring", "threads", "buffered")]
+
+
 # ---- The engine -----------------------------------------------------------------------------------
 
 def commits(b, threads):
@@ -263,6 +271,7 @@ def size(b):
 
 GROUPS = {
     "self": self_check,
+    "paths": paths,
     "commit-1": lambda b: commits(b, 1),
     "commit-8": lambda b: commits(b, 8),
     "commit-64": lambda b: commits(b, 64),
