@@ -96,6 +96,18 @@ def memory_mib(pid, field):
     raise BenchError(f"no {field} in the status of process {pid}")
 
 
+def pin(pid):
+    """Keeps all threads of a process on one CPU, the first that it may use."""
+    cpu = min(os.sched_getaffinity(0))
+    for task in os.listdir(f"/proc/{pid}/task"):
+        with contextlib.suppress(ProcessLookupError):
+            os.sched_setaffinity(int(task), {cpu})
+
+
+def pin_self():
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+
+
 def readahead_file(mountpoint):
     device = os.stat(mountpoint).st_dev
     return Path(f"/sys/class/bdi/{os.major(device)}:{os.minor(device)}/read_ahead_kb")
