@@ -1,284 +1,260 @@
 /*
- * A commit: the writes of all jobs in parallel, then one fdatasync for each file, in parallel.
+ * A commit: the writes of all jobs in parallel, then one flush for each file, in parallel.
  *
- * 1. Every write is handed out: to one submission of a ring, or to the caller and the helper threads. A single
- *    write is simply made.
- * 2. A write that the kernel cut short, or did not begin (EINTR, EAGAIN), goes on here from where it stopped.
- *    One that failed has failed: it is never made again, and its job gets no flush.
- * 3. When all writes are over, the files are flushed. One file: by the caller itself, since io_uring would
- *    only pass it on to a worker thread.
+ * 1. Every write is handed out. With a ring: all but the longest are submitted, that one the caller makes
+ *    itself, then it collects the others (measured against one submission that waits for all: 4-10 % faster;
+ *    linked and drained operations are slower, registered files and buffers gain nothing). Without one: the caller and
+ *    the helper threads take one after the other.
+ * 2. A job that is a single direct write to a file with nothing else to flush is written RWF_DSYNC, which saves
+ *    its flush a round (measured with a part and the root log: 14 % of the commit).
+ * 3. When all other writes are over, the remaining files are flushed in the same way. One file: by the caller itself,
+ *    since io_uring would only pass it on to a worker thread.
  *
- * Nothing is allocated on the way: a commit never fails for want of memory.
+ * A job whose write failed gets no flush. Nothing is allocated on the way: a commit never fails for want of memory.
  */
 #include <errno.h>
-#include <limits.h>
-#include <sys/uio.h>
-#include <unistd.h>
 
 #include "engine/disk_path.h"
 #include "engine/disk_posix.h"
 
 enum {
-	WINDOW_MAX = 32,          /* iovecs of a write that is continued */
-	INTERRUPTIONS_MAX = 1000, /* in a row, without a byte written */
+	PARTS_MAX = DISK_RING_OPS_MAX,
+	JOBS_MAX = PARTS_MAX / (DISK_WRITES_MAX + 1), /* of one round: all writes and all flushes */
+	JOB_DURABLE = 1, /* a result while we work: nothing is left to do */
 };
 
-/* ---- One write ---- */
-
-static bool file_is_direct(const struct posix_file *file)
-{
-	return file->direct_fd >= 0 && !atomic_load(&file->direct_refused);
-}
-
-static int file_write_fd(const struct posix_file *file)
-{
-	return file_is_direct(file) ? file->direct_fd : file->fd;
-}
-
-/* The iovecs of WRITE from byte SKIP on, as many as fit. */
-static int iov_window(const struct disk_write *write, size_t skip, struct iovec out[WINDOW_MAX])
-{
-	int count = 0;
-	for (int i = 0; i < write->iov_count && count < WINDOW_MAX; i++) {
-		const struct iovec *iov = &write->iov[i];
-		if (skip >= iov->iov_len) {
-			skip -= iov->iov_len;
-			continue;
-		}
-		out[count++] = (struct iovec){.iov_base = (char *)iov->iov_base + skip,
-					      .iov_len = iov->iov_len - skip};
-		skip = 0;
-	}
-	return count;
-}
-
-/* One system call. The first one passes the caller's own iovecs. */
-static ssize_t write_some(int fd, const struct disk_write *write, size_t done)
-{
-	if (done == 0) {
-		int count = write->iov_count < IOV_MAX ? write->iov_count : IOV_MAX;
-		return pwritev(fd, write->iov, count, (off_t)write->offset);
-	}
-	struct iovec window[WINDOW_MAX];
-	int count = iov_window(write, done, window);
-	return pwritev(fd, window, count, (off_t)(write->offset + done));
-}
-
-/*
- * Makes WRITE from byte DONE on. A direct write goes on at a block's boundary: it repeats the bytes of the block that was
- * cut, which are the same.
- */
-static int write_from(struct posix_file *file, const struct disk_write *write, size_t done)
-{
-	size_t size = disk_write_size(write);
-	unsigned idle = 0;
-
-	while (done < size) {
-		bool direct = file_is_direct(file);
-		ssize_t n = write_some(file_write_fd(file), write, done);
-		if (n == 0)
-			return -EIO;
-		if (n < 0 && errno == EINVAL && direct) {
-			atomic_store(&file->direct_refused, true);
-			continue;
-		}
-		if (n < 0 && errno != EINTR && errno != EAGAIN)
-			return -errno;
-		if (n < 0 && ++idle > INTERRUPTIONS_MAX)
-			return -errno;
-		if (n < 0)
-			continue;
-
-		size_t reached = done + (size_t)n;
-		if (direct && reached < size)
-			reached -= reached % DISK_BLOCK_SIZE;
-		/* Less than a block: the next call says why (ENOSPC), unless there is no reason. */
-		if (reached <= done && ++idle > INTERRUPTIONS_MAX)
-			return -EIO;
-		if (reached > done) {
-			done = reached;
-			idle = 0;
-		}
-	}
-	return 0;
-}
-
-/* What a ring's result RESULT makes of WRITE, finished here if it was cut short. */
-static int write_conclude(struct posix_file *file, bool was_direct, const struct disk_write *write,
-			  int result)
-{
-	if (result > 0) {
-		size_t done = (size_t)result;
-		if (done >= disk_write_size(write))
-			return 0;
-		return write_from(file, write, was_direct ? done - done % DISK_BLOCK_SIZE : done);
-	}
-	if (result == -EINVAL && was_direct) {
-		atomic_store(&file->direct_refused, true);
-		return write_from(file, write, 0);
-	}
-	if (result == -EINTR || result == -EAGAIN || result == DISK_RING_NOT_RUN)
-		return write_from(file, write, 0);
-	return result < 0 || disk_write_size(write) == 0 ? result : -EIO;
-}
-
-/* A failed fdatasync is final: the kernel may have marked the pages clean. */
-static int file_flush(const struct posix_file *file)
-{
-	unsigned interruptions = 0;
-	while (fdatasync(file->fd) < 0) {
-		if (errno != EINTR || ++interruptions > INTERRUPTIONS_MAX)
-			return -errno;
-	}
-	return 0;
-}
-
-/* ---- Parts: what can run in parallel ---- */
-
+/* What can run in parallel: one write, or the flush of a job's file. */
 struct part {
-	struct disk_job *job;
-	const struct disk_write *write; /* NULL: the flush of the job's file */
-	int result;
+	struct disk_job *job;           /* NULL: its result was handed over */
+	const struct disk_write *write; /* NULL: the flush */
+	struct posix_write progress;
+	bool durable; /* the write brings its own flush, so that nobody waits for it before the end */
+	bool over;
+	int result; /* POSIX_WRITE_..., 0 for a flush, or -errno */
 };
 
-enum { PARTS_MAX = DISK_RING_OPS_MAX };
+struct round {
+	struct posix_disk *disk;
+	struct disk_ring *ring; /* NULL: helper threads */
+	size_t count;
+	struct part parts[PARTS_MAX];
+};
 
-static void part_run(void *parts, size_t index)
+/* ---- One part ---- */
+
+static struct posix_file *part_file(const struct part *part)
 {
-	struct part *part = (struct part *)parts + index;
-	struct posix_file *file = posix_file_of(part->job->file);
-
-	part->result = part->write ? write_from(file, part->write, 0) : file_flush(file);
+	return posix_file_of(part->job->file);
 }
 
-static void part_conclude(struct part *part, const struct disk_ring_op *op)
+static void part_run(struct part *part)
 {
-	struct posix_file *file = posix_file_of(part->job->file);
-
-	if (part->write)
-		part->result = write_conclude(file, op->fd != file->fd, part->write, op->result);
-	else if (op->result == DISK_RING_NOT_RUN || op->result == -EINTR)
-		part->result = file_flush(file);
-	else
-		part->result = op->result;
+	part->result = part->write ? posix_write_run(&part->progress)
+				   : posix_file_flush(part_file(part));
+	part->over = true;
 }
 
-static void ring_run_parts(struct disk_ring *ring, struct part *parts, size_t count)
+static void part_task(void *parts, size_t index)
+{
+	part_run((struct part *)parts + index);
+}
+
+static void part_prepare(const struct part *part, struct disk_ring_op *ret)
+{
+	if (!part->write) {
+		posix_flush_begin(part_file(part));
+		*ret = (struct disk_ring_op){.fd = part_file(part)->fd};
+		return;
+	}
+	*ret = (struct disk_ring_op){
+		.fd = posix_write_fd(&part->progress),
+		.iov = part->write->iov,
+		.iov_count = posix_write_iov_count(&part->progress),
+		.offset = part->write->offset,
+		.flags = posix_write_flags(&part->progress),
+	};
+}
+
+/* The ring's answer to PART. What it leaves to do is done here. */
+static void part_conclude(struct part *part, int result)
+{
+	int r = part->write ? posix_write_account(&part->progress, result)
+			    : posix_flush_account(part_file(part), result);
+	if (r == POSIX_WRITE_GO_ON) {
+		part_run(part);
+		return;
+	}
+	part->result = r;
+	part->over = true;
+}
+
+/* ---- Several parts ---- */
+
+/* Submits the parts FIRST to LAST, LAST not included; those that the kernel does not take are made here. */
+static void ring_submit(struct round *round, size_t first, size_t last)
 {
 	struct disk_ring_op ops[PARTS_MAX];
 
-	for (size_t i = 0; i < count; i++) {
-		const struct posix_file *file = posix_file_of(parts[i].job->file);
-		const struct disk_write *write = parts[i].write;
-		ops[i] = (struct disk_ring_op){.fd = file->fd};
-		if (write) {
-			ops[i].fd = file_write_fd(file);
-			ops[i].iov = write->iov;
-			ops[i].iov_count = write->iov_count < IOV_MAX ? write->iov_count : IOV_MAX;
-			ops[i].offset = write->offset;
-		}
-	}
-	if (parts[0].write) {
-		disk_ring_run(ring, ops, count);
-	} else {
-		/* One flush needs no worker: this thread would only wait for it. */
-		count--;
-		disk_ring_start(ring, ops, count);
-		part_run(parts, count);
-		disk_ring_finish(ring, ops, count);
-	}
-	for (size_t i = 0; i < count; i++)
-		part_conclude(&parts[i], &ops[i]);
+	for (size_t i = first; i < last; i++)
+		part_prepare(&round->parts[i], &ops[i]);
+	size_t submitted = disk_ring_submit(round->ring, ops, first, last);
+	for (size_t i = first + submitted; i < last; i++)
+		part_run(&round->parts[i]);
 }
 
-/* All writes, or all flushes. */
-static void run_parts(struct posix_disk *disk, struct part *parts, size_t count)
+/* Waits for the parts, or for those that somebody has to follow. */
+static void ring_wait(struct round *round, bool durable_too)
 {
+	for (size_t i = 0; i < round->count; i++) {
+		struct part *part = &round->parts[i];
+		while (!part->over && (durable_too || !part->durable)) {
+			int result;
+			size_t index = disk_ring_wait(round->ring, &result);
+			part_conclude(&round->parts[index], result);
+		}
+	}
+}
+
+/*
+ * The part at the end is the caller's own system call: the longest of the writes that a flush waits for, so that the
+ * others are over when it is, and are seen without another call.
+ */
+static void own_part_last(struct round *round)
+{
+	struct part *last = &round->parts[round->count - 1];
+	struct part *own = last;
+	for (struct part *part = round->parts; part < last; part++) {
+		if (part->durable == own->durable ? part->progress.size > own->progress.size
+						  : own->durable)
+			own = part;
+	}
+	struct part copy = *last;
+	*last = *own;
+	*own = copy;
+}
+
+/* Runs the parts from FIRST on. Those that bring their own flush may still be under way at the end. */
+static void run_parts(struct round *round, size_t first)
+{
+	size_t count = round->count - first;
 	if (count == 0)
 		return;
-	if (count == 1) {
-		part_run(parts, 0);
-	} else {
-		struct disk_ring *ring = disk->rings ? disk_ring_take(disk->rings) : NULL;
-		if (ring) {
-			ring_run_parts(ring, parts, count);
-			disk_ring_put(disk->rings, ring);
-		} else {
-			disk_helpers_run(disk->helpers, part_run, parts, count);
-		}
+	if (count > 1 && !round->ring && round->disk->rings)
+		round->ring = disk_ring_take(round->disk->rings);
+	if (!round->ring) {
+		disk_helpers_run(round->disk->helpers, part_task, &round->parts[first], count);
+		return;
 	}
-	for (size_t i = 0; i < count; i++) {
-		if (parts[i].job->result == 0)
-			parts[i].job->result = parts[i].result;
-	}
+	ring_submit(round, first, round->count - 1);
+	part_run(&round->parts[round->count - 1]);
+	ring_wait(round, false);
 }
 
-static void run_writes(struct posix_disk *disk, struct disk_job *jobs, size_t count)
+/* ---- A round ---- */
+
+/* Whether a write can make JOB durable by itself: nothing else of its file waits for a flush. */
+static bool job_is_single(const struct disk_job *job)
 {
-	struct part parts[PARTS_MAX];
-	size_t used = 0;
-
-	for (size_t i = 0; i < count; i++) {
-		for (unsigned w = 0; w < jobs[i].write_count && jobs[i].result == 0; w++) {
-			if (disk_write_size(&jobs[i].writes[w]) == 0)
-				continue;
-			parts[used++] = (struct part){.job = &jobs[i], .write = &jobs[i].writes[w]};
-			if (used < PARTS_MAX)
-				continue;
-			run_parts(disk, parts, used);
-			used = 0;
-		}
-	}
-	run_parts(disk, parts, used);
+	const struct posix_file *file = posix_file_of(job->file);
+	return job->write_count == 1 && !job->no_flush && posix_file_is_direct(file) &&
+	       disk_write_size(&job->writes[0]) > 0 && !atomic_load(&file->unflushed);
 }
 
-static void run_flushes(struct posix_disk *disk, struct disk_job *jobs, size_t count)
-{
-	struct part parts[PARTS_MAX];
-	size_t used = 0;
-
-	for (size_t i = 0; i < count; i++) {
-		if (jobs[i].result != 0 || jobs[i].no_flush)
-			continue;
-		parts[used++] = (struct part){.job = &jobs[i]};
-		if (used < PARTS_MAX)
-			continue;
-		run_parts(disk, parts, used);
-		used = 0;
-	}
-	run_parts(disk, parts, used);
-}
-
-/* ---- Entry points ---- */
-
-/* Asked of every DISK_DIRECT file, so that a misaligned caller fails everywhere, not only where it must. */
+/* A misaligned caller fails everywhere, not only where the disk would refuse it. */
 static int job_check(const struct disk_job *job)
 {
 	if (!posix_file_of(job->file)->direct)
 		return 0;
-	for (unsigned w = 0; w < job->write_count; w++) {
-		if (!disk_write_is_aligned(&job->writes[w]))
+	for (unsigned i = 0; i < job->write_count; i++) {
+		if (!disk_write_is_aligned(&job->writes[i]))
 			return -EINVAL;
 	}
 	return 0;
 }
 
-int posix_commit(struct disk *base, struct disk_job *jobs, size_t count)
+static void add_writes(struct round *round, struct disk_job *job)
 {
-	struct posix_disk *disk = posix_disk_of(base);
+	job->result = job_check(job);
+	if (job->result < 0)
+		return;
+	bool durable = job_is_single(job);
+	if (durable)
+		job->result = JOB_DURABLE;
+	for (unsigned i = 0; i < job->write_count; i++) {
+		if (disk_write_size(&job->writes[i]) == 0)
+			continue;
+		struct part *part = &round->parts[round->count++];
+		*part = (struct part){.job = job, .write = &job->writes[i], .durable = durable};
+		posix_write_begin(&part->progress, posix_file_of(job->file), part->write, durable);
+	}
+}
+
+/* Hands the results of finished parts to their jobs; the first failure of a job stays. */
+static void settle(struct round *round)
+{
+	for (size_t i = 0; i < round->count; i++) {
+		struct part *part = &round->parts[i];
+		struct disk_job *job = part->job;
+		if (!part->over || !job)
+			continue;
+		part->job = NULL;
+		if (job->result < 0)
+			continue;
+		if (part->result < 0)
+			job->result = part->result;
+		else if (!part->write)
+			job->result = JOB_DURABLE;
+		else if (part->durable && part->result != POSIX_WRITE_DURABLE)
+			job->result = 0; /* it had to be continued without */
+	}
+}
+
+static void run_round(struct posix_disk *disk, struct disk_job *jobs, size_t count)
+{
+	struct round round = {.disk = disk};
 
 	for (size_t i = 0; i < count; i++)
-		jobs[i].result = job_check(&jobs[i]);
-	run_writes(disk, jobs, count);
-	run_flushes(disk, jobs, count);
+		add_writes(&round, &jobs[i]);
+	if (round.count > 1)
+		own_part_last(&round);
+	run_parts(&round, 0);
+	settle(&round);
+
+	size_t first = round.count;
 	for (size_t i = 0; i < count; i++) {
-		if (jobs[i].result < 0)
-			return jobs[i].result;
+		if (jobs[i].result == 0 && !jobs[i].no_flush)
+			round.parts[round.count++] = (struct part){.job = &jobs[i]};
 	}
-	return 0;
+	run_parts(&round, first);
+	if (round.ring) {
+		ring_wait(&round, true);
+		disk_ring_put(disk->rings, round.ring);
+	}
+	settle(&round);
+
+	for (size_t i = 0; i < count; i++) {
+		/* Only what was to bring its own flush and could not. */
+		if (jobs[i].result == 0 && !jobs[i].no_flush)
+			jobs[i].result = posix_file_flush(posix_file_of(jobs[i].file));
+		else if (jobs[i].result == JOB_DURABLE)
+			jobs[i].result = 0;
+	}
+}
+
+int posix_commit(struct disk *disk, struct disk_job *jobs, size_t count)
+{
+	int first = 0;
+	for (size_t done = 0; done < count;) {
+		size_t some = count - done < JOBS_MAX ? count - done : JOBS_MAX;
+		run_round(posix_disk_of(disk), jobs + done, some);
+		done += some;
+	}
+	for (size_t i = 0; i < count && first == 0; i++)
+		first = jobs[i].result;
+	return first;
 }
 
 int posix_flush(struct disk_file *file)
 {
-	return file_flush(posix_file_of(file));
+	return posix_file_flush(posix_file_of(file));
 }

@@ -49,6 +49,8 @@ static int posix_open(struct disk *base, const char *path, unsigned flags, struc
 	file->base.disk = base;
 	file->direct = flags & DISK_DIRECT;
 	file->direct_fd = -1;
+	/* Whoever had it open before may have left something. */
+	atomic_init(&file->unflushed, true);
 	file->fd = openat(disk->dir_fd, path, open_flags(flags), 0600);
 	r = file->fd < 0 ? -errno : check_is_file(file->fd);
 	if (r == 0 && (flags & DISK_WRITE) && file->direct && !disk->no_direct) {
@@ -107,10 +109,12 @@ static int posix_size(struct disk_file *base, uint64_t *ret)
 
 static int posix_truncate(struct disk_file *base, uint64_t size)
 {
-	while (ftruncate(posix_file_of(base)->fd, (off_t)size) < 0) {
+	struct posix_file *file = posix_file_of(base);
+	while (ftruncate(file->fd, (off_t)size) < 0) {
 		if (errno != EINTR)
 			return -errno;
 	}
+	atomic_store(&file->unflushed, true);
 	return 0;
 }
 
@@ -137,13 +141,8 @@ static int write_zeros_up_to(int fd, uint64_t end)
  * Where the filesystem cannot allocate, zeros are written behind the end of the file. Holes before it stay holes: to fill
  * one would race with writes to it. Our files have none below what was reserved earlier.
  */
-static int posix_reserve(struct disk_file *base, uint64_t offset, uint64_t size)
+static int reserve(int fd, uint64_t offset, uint64_t size)
 {
-	int fd = posix_file_of(base)->fd;
-	if (size == 0)
-		return 0;
-	if (offset > INT64_MAX || size > INT64_MAX - offset)
-		return -EFBIG;
 	while (fallocate(fd, 0, (off_t)offset, (off_t)size) < 0) {
 		if (errno == EOPNOTSUPP || errno == ENOSYS)
 			return write_zeros_up_to(fd, offset + size);
@@ -151,6 +150,18 @@ static int posix_reserve(struct disk_file *base, uint64_t offset, uint64_t size)
 			return -errno;
 	}
 	return 0;
+}
+
+static int posix_reserve(struct disk_file *base, uint64_t offset, uint64_t size)
+{
+	struct posix_file *file = posix_file_of(base);
+	if (size == 0)
+		return 0;
+	if (offset > INT64_MAX || size > INT64_MAX - offset)
+		return -EFBIG;
+	int r = reserve(file->fd, offset, size);
+	atomic_store(&file->unflushed, true);
+	return r;
 }
 
 /* ---- Names ---- */

@@ -2,8 +2,8 @@
  * A few io_uring instances. A ring belongs to one thread while it is taken, so that nothing in it needs a lock;
  * a semaphore bounds the takers, hence whoever passed it finds a free ring.
  *
- * A ring whose submission failed is never used again: what it did submit is waited for, what it did not is
- * reported as DISK_RING_NOT_RUN and made by the caller in the ordinary way.
+ * A ring whose submission failed is made anew before the next use: what the kernel took is waited for, the
+ * rest is the caller's, who makes it in the ordinary way.
  */
 #include <errno.h>
 #include <liburing.h>
@@ -22,7 +22,6 @@ struct disk_ring {
 	/* The rest belongs to who has taken it. */
 	bool ready;
 	bool broken;
-	size_t submitted; /* of the operations that were started */
 };
 
 struct disk_rings {
@@ -109,44 +108,40 @@ void disk_ring_put(struct disk_rings *rings, struct disk_ring *ring)
 	(void)sem_post(&rings->free);
 }
 
-static void prepare(struct disk_ring *ring, struct disk_ring_op *ops, size_t count)
+static void prepare(struct io_uring_sqe *sqe, const struct disk_ring_op *op)
 {
-	for (size_t i = 0; i < count; i++) {
-		struct disk_ring_op *op = &ops[i];
-		struct io_uring_sqe *sqe = io_uring_get_sqe(&ring->uring);
-		invariant(sqe); /* the ring is empty, and as large as COUNT can be */
-		op->result = DISK_RING_NOT_RUN;
-		if (op->iov)
-			io_uring_prep_writev(sqe, op->fd, op->iov, (unsigned)op->iov_count,
-					     op->offset);
-		else
-			io_uring_prep_fsync(sqe, op->fd, IORING_FSYNC_DATASYNC);
-		io_uring_sqe_set_data64(sqe, i);
-	}
-	ring->submitted = 0;
+	if (op->iov)
+		io_uring_prep_writev2(sqe, op->fd, op->iov, (unsigned)op->iov_count, op->offset,
+				      op->flags);
+	else
+		io_uring_prep_fsync(sqe, op->fd, IORING_FSYNC_DATASYNC);
 }
 
-/* Submits what is left of COUNT; with WAIT in the same call that waits for all of it. */
-static void submit(struct disk_ring *ring, size_t count, bool wait)
+size_t disk_ring_submit(struct disk_ring *ring, const struct disk_ring_op *ops, size_t first,
+			size_t last)
 {
-	while (ring->submitted < count && !ring->broken) {
-		int r = wait ? io_uring_submit_and_wait(&ring->uring, (unsigned)count)
-			     : io_uring_submit(&ring->uring);
+	if (ring->broken)
+		return 0;
+	for (size_t i = first; i < last; i++) {
+		struct io_uring_sqe *sqe = io_uring_get_sqe(&ring->uring);
+		invariant(
+			sqe); /* all earlier ones were submitted, and the ring holds DISK_RING_OPS_MAX */
+		prepare(sqe, &ops[i]);
+		io_uring_sqe_set_data64(sqe, i);
+	}
+	size_t submitted = 0;
+	while (submitted < last - first && !ring->broken) {
+		int r = io_uring_submit(&ring->uring);
 		if (r > 0)
-			ring->submitted += (size_t)r;
+			submitted += (size_t)r;
 		else if (r != -EINTR)
 			ring->broken = true;
 	}
+	return submitted;
 }
 
-void disk_ring_start(struct disk_ring *ring, struct disk_ring_op *ops, size_t count)
-{
-	prepare(ring, ops, count);
-	submit(ring, count, false);
-}
-
-/* The operations use memory of our caller, so this never gives up. */
-static struct io_uring_cqe *wait_one(struct disk_ring *ring)
+/* What is under way uses memory of our caller, so this never gives up. */
+size_t disk_ring_wait(struct disk_ring *ring, int *ret)
 {
 	struct io_uring_cqe *cqe;
 	int r;
@@ -156,22 +151,8 @@ static struct io_uring_cqe *wait_one(struct disk_ring *ring)
 		ring->broken = true;
 		(void)nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
 	}
-	return cqe;
-}
-
-void disk_ring_finish(struct disk_ring *ring, struct disk_ring_op *ops, size_t count)
-{
-	(void)count;
-	for (size_t i = 0; i < ring->submitted; i++) {
-		struct io_uring_cqe *cqe = wait_one(ring);
-		ops[io_uring_cqe_get_data64(cqe)].result = cqe->res;
-		io_uring_cqe_seen(&ring->uring, cqe);
-	}
-}
-
-void disk_ring_run(struct disk_ring *ring, struct disk_ring_op *ops, size_t count)
-{
-	prepare(ring, ops, count);
-	submit(ring, count, true);
-	disk_ring_finish(ring, ops, count);
+	size_t index = (size_t)io_uring_cqe_get_data64(cqe);
+	*ret = cqe->res;
+	io_uring_cqe_seen(&ring->uring, cqe);
+	return index;
 }
