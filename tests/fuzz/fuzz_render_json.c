@@ -10,7 +10,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	enum { TEXT_MAX = 4 << 20 };
+	enum { TEXT_MAX = 256 << 10 };
 	struct buf first = {.max = TEXT_MAX}, second = {.max = TEXT_MAX};
 	struct slice payload = {.data = data, .size = size};
 	struct reterr err = {0};
