@@ -471,17 +471,21 @@ class Mount:
 
 
 class Store:
-    """A new store in a temporary directory: .dir is the store, .base what holds it and its mounts."""
+    """A new store in a temporary directory: .dir is the store, .base what holds it and its mounts.
 
-    def __init__(self, *init_args, base=None, init=True):
+    AT puts the store elsewhere, on another filesystem for example.
+    """
+
+    def __init__(self, *init_args, base=None, init=True, at=None):
         self.parent = base
+        self.at = at
         self.init_args = init_args
         self.init = init
         self.base = self.dir = None
 
     def __enter__(self):
         self.base = temporary() if self.parent is None else tempfile.mkdtemp(dir=self.parent)
-        self.dir = os.path.join(self.base, "store")
+        self.dir = self.at or os.path.join(self.base, "store")
         if self.init:
             try:
                 protofs("init", self.dir, *self.init_args)

@@ -431,7 +431,7 @@ def strict_root_refuses_it():
 
 @test
 def publishing_is_a_barrier_for_everything_before():
-    with Store() as store, store.mount("flush_interval=60000") as mnt:
+    with Store() as store, store.mount("flush_interval=60s") as mnt:
         names = [new_uuid() for _ in range(20)]  # more than a root record can name
         want = {}
         for name in names:
