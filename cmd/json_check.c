@@ -1,0 +1,62 @@
+#include "cmd/json_check.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <yajl/yajl_parse.h>
+
+struct json_check {
+	yajl_handle parser;
+	uint64_t fed; /* bytes of earlier pieces */
+};
+
+int json_check_new(struct json_check **ret)
+{
+	struct json_check *check = calloc(1, sizeof(*check));
+	if (!check)
+		return -ENOMEM;
+	check->parser = yajl_alloc(NULL, NULL, NULL);
+	if (!check->parser) {
+		free(check);
+		return -ENOMEM;
+	}
+	*ret = check;
+	return 0;
+}
+
+void json_check_free(struct json_check *check)
+{
+	if (!check)
+		return;
+	yajl_free(check->parser);
+	free(check);
+}
+
+static int refuse(struct json_check *check, uint64_t at, struct reterr *err)
+{
+	unsigned char *why = yajl_get_error(check->parser, 0, NULL, 0);
+	size_t length = why ? strcspn((const char *)why, "\n") : 0;
+	int r = reterr_set(err, -EINVAL, "invalid JSON at byte %" PRIu64 ": %.*s", at, (int)length,
+			   why ? (const char *)why : "");
+	if (why)
+		yajl_free_error(check->parser, why);
+	return r;
+}
+
+int json_check_feed(struct json_check *check, const void *data, size_t size, struct reterr *err)
+{
+	if (yajl_parse(check->parser, data, size) != yajl_status_ok)
+		return refuse(check, check->fed + yajl_get_bytes_consumed(check->parser), err);
+	check->fed += size;
+	return 0;
+}
+
+int json_check_end(struct json_check *check, struct reterr *err)
+{
+	if (yajl_complete_parse(check->parser) != yajl_status_ok)
+		return refuse(check, check->fed, err);
+	return 0;
+}
