@@ -1,0 +1,53 @@
+/*
+ * A store directory opened without a mount: its disk and its engine, closed together.
+ */
+#ifndef PROTOFS_CMD_STORE_H
+#define PROTOFS_CMD_STORE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/attr.h"
+#include "base/reterr.h"
+
+struct disk;
+struct engine;
+struct engine_format_options;
+struct engine_options;
+
+struct store {
+	struct disk *disk;
+	struct engine *engine; /* NULL until store_open */
+};
+
+#define STORE_MEMORY_SIZE_DEFAULT ((uint64_t)1 << 30)
+
+/* "mem:" names a store that nothing keeps. */
+bool store_is_memory(const char *path);
+
+/*
+ * The disk under PATH, without looking what lies there. PROTOFS_DISK_PATH in the environment forces how commits
+ * reach it: io_uring, threads or buffered. MEMORY_SIZE bounds a "mem:" store, which is made on the spot.
+ */
+MUST_CHECK int store_disk(const char *path, uint64_t memory_size, struct reterr *err,
+			  struct store *ret);
+
+/* Makes an empty store in the directory PATH, which is made too if it is not there. ERR says what was in the way. */
+MUST_CHECK int store_make(const char *path, const struct engine_format_options *options,
+			  struct reterr *err);
+
+/* Opens the engine on the disk that store_disk opened. Errors are engine_open's, with what to do about them. */
+MUST_CHECK int store_open(struct store *store, const struct engine_options *options,
+			  struct reterr *err);
+
+/* Closes what is open; accepts a zeroed one. The error of engine_close. */
+int store_close(struct store *store, struct reterr *err);
+void store_abandon(struct store *store);
+
+/* 0 if nobody holds the store at PATH, -EBUSY if ERR names who does, else why nobody can tell. */
+MUST_CHECK int store_is_free(const char *path, struct reterr *err);
+
+/* What went wrong, for a message: ERR's text, or that of CODE where ERR is empty. */
+const char *store_why(const struct reterr *err, int code);
+
+#endif
