@@ -682,6 +682,19 @@ def stats(mnt):
     return json.loads(read_text(f"{mnt}/.ctl/stats.json"))
 
 
+def flat(value, prefix=""):
+    """The leaves of nested objects as (dotted name, value)."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from flat(inner, f"{prefix}{key}.")
+    else:
+        yield prefix.rstrip("."), value
+
+
+def is_read_only(mnt):
+    return any(key.split(".")[-1] == "read_only" and value is True for key, value in flat(stats(mnt)))
+
+
 # ---- The runner ----------------------------------------------------------------------------------
 
 _tests = []

@@ -1,0 +1,359 @@
+#!/usr/bin/python3
+"""A byte that flips anywhere in a store is detected and named, or harmless; wrong bytes are never read as right.
+
+FLIPS=N sets how many random places are tried beside the chosen ones (40).
+"""
+from lib import *
+
+GEOMETRY = ("--block-size", "64K")
+FLIPS = int(os.environ.get("FLIPS") or 40)
+
+
+class Truth:
+    """What a store holds: to compare with whatever it shows after damage."""
+
+    def __init__(self, mnt):
+        self.segments = {}
+        self.order = []
+        for n in range(2):
+            name = new_uuid()
+            data = b"".join(frame(random_bytes(rng.randrange(1, 60_000)), n % 3) for _ in range(90))
+            # In several commits, so that the table has entries to lose.
+            for at in range(0, len(data), 400_000):
+                append(mnt / f"space/{name}", data[at:at + 400_000])
+            self.segments[name] = data
+            self.order.append(name)
+        self.roots = []
+        for n in range(12):
+            name = self.order[n % 2]
+            at = parse_frames(self.segments[name])[0][n * 5].offset
+            publish(mnt, Pointer(name, at))
+            self.roots.append(Pointer(name, at))
+        # The last frames too: a root is a witness for everything below it.
+        for name in self.order:
+            last = Pointer(name, parse_frames(self.segments[name])[0][-1].offset)
+            publish(mnt, last)
+            self.roots.append(last)
+        write(mnt / "space/small", b"a small file", sync=True)
+        self.own = put(mnt, b"an atom of our own")
+
+    def compare(self, mnt):
+        """
+        Whatever is readable is right. Returns what could not be had: [(thing, why)]. A thing that is missing
+        without an error counts as well, so that the caller can insist on a message.
+        """
+        lost = []
+        for name, data in self.segments.items():
+            lost += self.compare_file(mnt / f"wal/{name}", data, f"segment {name}")
+        lost += self.compare_file(mnt / f"atoms/{self.own}", b"an atom of our own", "own atom")
+        lost += self.compare_file(mnt / "space/small", b"a small file", "small file")
+        for seq, pointer in enumerate(self.roots, 1):
+            try:
+                got = Pointer.of_json(read(mnt / f"roots/{seq}"))
+            except OSError as error:
+                lost.append((f"root {seq}", errno.errorcode[error.errno]))
+                continue
+            check_eq(got, pointer, f"roots/{seq}")
+        return lost
+
+    def may_be_torn(self, lost):
+        """What only the newest commit of a crashed store holds, with no witness: a flip there looks like a torn tail."""
+        newest = {"own atom", "small file", f"root {len(self.roots)}"}
+        return all(what.split(" at ")[0].split(" from ")[0] in newest for what, _ in lost)
+
+    @staticmethod
+    def compare_file(path, want, what):
+        """Page by page: one bad page hides no other."""
+        try:
+            fd = os.open(path, os.O_RDONLY)
+        except OSError as error:
+            return [(what, errno.errorcode[error.errno])]
+        lost, at = [], 0
+        try:
+            while at < len(want):
+                try:
+                    got = os.pread(fd, 65536, at)
+                except OSError as error:
+                    lost.append((f"{what} at {at}", errno.errorcode[error.errno]))
+                    at += 65536
+                    continue
+                if not got:
+                    lost.append((f"{what} from {at} on", "it ends there"))
+                    break
+                check_eq(got, want[at:at + len(got)], f"bytes of the {what} at {at}: WRONG BYTES WERE READ")
+                at += len(got)
+        finally:
+            os.close(fd)
+        return lost
+
+
+def files_of(store):
+    """Every file of the store that is ever read."""
+    found = []
+    for folder, _, names in os.walk(store.dir):
+        for name in names:
+            path = os.path.join(folder, name)
+            if name not in ("lock", "protofs.conf") and os.path.getsize(path):
+                found.append(path)
+    return sorted(found)
+
+
+def interesting(path):
+    """Offsets at which this file has something: never a byte of an unwritten tail only."""
+    size = os.path.getsize(path)
+    data = read(path)
+    used = len(data.rstrip(b"\0"))
+    spots = {0, 7, 8, used // 2, max(0, used - 1), rng.randrange(max(1, used)), min(size - 1, 4096)}
+    return sorted(s for s in spots if s < size)
+
+
+@contextlib.contextmanager
+def flipped(path, offset):
+    flip(path, offset)
+    try:
+        yield
+    finally:
+        flip(path, offset)
+
+
+def try_flip(store, truth, path, offset, crashed):
+    """One flip: what fsck says, what the mount says. Returns a word for the summary."""
+    what = f"{os.path.relpath(path, store.dir)} byte {offset}"
+    # Work on a copy: a mount may write (recovery, a clean stop), and the flip must be the only difference.
+    with temporary_dir() as base:
+        copy = f"{base}/store"
+        run(["cp", "-a", "--sparse=always", store.dir, copy])
+        flip(os.path.join(copy, os.path.relpath(path, store.dir)), offset)
+        fsck = protofs("fsck", copy, "--deep", ok=(0, 1))
+        with Store(init=False, at=copy) as other:
+            mnt = other.mount()
+            try:
+                mnt.start()
+            except MountFailed as failed:
+                check(fsck.code == 1, f"{what}: the mount is refused, but fsck found nothing: {failed.output}")
+                check(failed.output.strip(), f"{what}: the mount is refused without a word")
+                return "refused"
+            try:
+                lost = truth.compare(mnt)
+                said = mnt.output() + errors_text(mnt)
+                read_only = is_read_only(mnt)
+            except Failure as failure:
+                fail(f"{what}: {failure}")
+            finally:
+                mnt.abandon()
+    if lost and crashed and fsck.code == 0 and truth.may_be_torn(lost):
+        return "torn tail"
+    if lost:
+        check(fsck.code == 1, f"{what}: lost {lost[:3]}, but fsck found nothing")
+        name = next((n for n in truth.segments if n in what), None)
+        silent = said + fsck.err
+        check(silent.strip(), f"{what}: lost {lost[:3]}, and nobody said a word")
+        if name:
+            check(name in silent or any(n in silent for n in truth.segments),
+                  f"{what}: lost {lost[:3]}; no message names the segment:\n{silent}")
+        check(re.search(r"\d", fsck.err + fsck.out), f"{what}: fsck names no offset: {fsck.err}")
+        return "named" if not read_only else "named, read-only"
+    return "reported, nothing lost" if fsck.code == 1 else "harmless"
+
+
+def sweep(store, truth, crashed):
+    summary = {}
+    places = [(path, spot) for path in files_of(store) for spot in interesting(path)]
+    rng.shuffle(places)
+    for path, offset in places[:FLIPS + 20]:
+        outcome = try_flip(store, truth, path, offset, crashed)
+        kind = os.path.relpath(path, store.dir).split("/")[0] + os.path.splitext(path)[1]
+        summary.setdefault(kind, {}).setdefault(outcome, []).append(offset)
+    for kind, outcomes in sorted(summary.items()):
+        print(f"      {kind}: {', '.join(f'{len(v)} {k}' for k, v in sorted(outcomes.items()))}")
+    return summary
+
+
+@test
+def a_flip_anywhere_after_a_clean_stop():
+    with Store(*GEOMETRY) as store, store.mount() as mnt:
+        truth = Truth(mnt)
+        mnt.umount()
+        sweep(store, truth, crashed=False)
+
+
+@test
+def a_flip_anywhere_after_a_crash():
+    with Store(*GEOMETRY) as store, store.mount() as mnt:
+        truth = Truth(mnt)
+        mnt.kill9()
+        sweep(store, truth, crashed=True)
+
+
+@test
+def a_flip_in_the_data_of_a_sealed_part_is_named():
+    with Store(*GEOMETRY) as store, store.mount() as mnt:
+        truth = Truth(mnt)
+        mnt.umount()
+        name = truth.order[0]
+        part = store.parts(name)[0]
+        for offset in (0, 70_000, os.path.getsize(part) - 1):
+            with flipped(part, offset):
+                page = offset // 65536 * 65536
+                fsck = store.fsck("--deep", ok=1)
+                check_in(name, fsck.err + fsck.out, "fsck names the segment")
+                mnt.start()
+                lost = truth.compare(mnt)
+                check_eq([why for _, why in lost], ["EIO"], f"what is lost: {lost}")
+                check_in(name, errors_text(mnt), ".ctl/errors names the segment")
+                numbers = [int(n) for n in re.findall(r"\d+", errors_text(mnt).replace(name, ""))]
+                check(any(page <= n <= offset for n in numbers), f".ctl/errors names the offset: {errors_text(mnt)}")
+                scrub = protofs("scrub", mnt, ok=1)
+                check_in(name, scrub.err + scrub.out, "scrub names the segment")
+                mnt.umount(code=None)
+        store.fsck("--deep")
+
+
+@test
+def damage_before_the_end_of_an_open_part_is_no_torn_tail():
+    with Store(*GEOMETRY) as store, store.mount() as mnt:
+        name = new_uuid()
+        data = b""
+        for _ in range(20):
+            piece = frame(random_bytes(8000))
+            append(mnt / f"space/{name}", piece)
+            data += piece
+        mnt.kill9()
+        flip(store.parts(name)[-1], 50_000)
+        before = {p: read(p) for p in files_of(store)}
+        fsck = store.fsck("--deep", ok=1)
+        check_in(name, fsck.err + fsck.out, "fsck names the segment")
+        check_eq({p: read(p) for p in files_of(store)}, before, "fsck without --repair changed the store")
+        mnt.start()
+        said = mnt.output() + errors_text(mnt)
+        check_in(name, said, "the mount names the segment")
+        check_errno((errno.EROFS, errno.EIO), "a write to a damaged store", append, mnt / f"space/{new_uuid()}",
+                    frame(b"x"))
+        lost = Truth.compare_file(mnt / f"wal/{name}", data, "segment")
+        check(lost, "the flipped byte went unnoticed")
+        mnt.umount(code=None)
+        # Repair keeps a copy of what it cuts.
+        store.fsck("--repair", ok=(0, 1))
+        store.fsck("--deep")
+        check(os.path.isdir(store / "lost+found") and os.listdir(store / "lost+found"),
+              "nothing was kept in lost+found/")
+        mnt.start()
+        got = read(mnt / f"wal/{name}")
+        check_eq(got, data[:len(got)], "what is left after the repair")
+        check(len(got) >= 40_000, f"only {len(got)} bytes before the damage are left")
+        append(mnt / f"space/{new_uuid()}", frame(b"writable again"))
+        mnt.umount()
+
+
+@test
+def a_torn_tail_is_dropped_silently():
+    with Store(*GEOMETRY) as store, store.mount() as mnt:
+        name = new_uuid()
+        pieces = [frame(random_bytes(8000)) for _ in range(10)]
+        for piece in pieces:
+            append(mnt / f"space/{name}", piece)
+        mnt.kill9()
+        part = store.parts(name)[-1]
+        flip(part, 9 * 8009 + 5000)  # of the last commit alone: as if it had never been finished
+        store.fsck()
+        mnt.start()
+        check_eq(read(mnt / f"wal/{name}"), b"".join(pieces[:9]), "the segment without its torn tail")
+        append(mnt / f"space/{name}", pieces[9])
+        mnt.umount()
+        store.fsck("--deep")
+        mnt.start()
+        check_eq(read(mnt / f"wal/{name}"), b"".join(pieces), "the segment that went on")
+
+
+@test
+def a_torn_tail_below_a_root_is_damage():
+    """A root is a witness: bytes that it needs cannot be an unfinished commit."""
+    with Store(*GEOMETRY) as store, store.mount() as mnt:
+        name = new_uuid()
+        pieces = [frame(random_bytes(8000)) for _ in range(10)]
+        for piece in pieces:
+            append(mnt / f"space/{name}", piece)
+        publish(mnt, Pointer(name, 9 * 8009))
+        publish(mnt, Pointer(name, 0))
+        mnt.kill9()
+        flip(store.parts(name)[-1], 9 * 8009 + 5000)
+        fsck = store.fsck(ok=1)
+        check_in(name, fsck.err + fsck.out, "fsck names the segment")
+        mnt.start()
+        check_in(name, mnt.output() + errors_text(mnt), "the mount names the segment")
+        check_errno((errno.EROFS, errno.EIO), "a write to a damaged store", append, mnt / f"space/{new_uuid()}",
+                    frame(b"x"))
+        mnt.umount(code=None)
+
+
+@test
+def one_copy_of_a_table_is_enough():
+    with Store(*GEOMETRY) as store, store.mount() as mnt:
+        name = new_uuid()
+        data = b""
+        for _ in range(30):
+            piece = frame(random_bytes(3000))
+            append(mnt / f"space/{name}", piece)
+            data += piece
+        mnt.kill9()
+        part = store.parts(name)[-1]
+        area = 64 * 65536
+        for copy_at in (area, area + area // 4096 * 64):
+            check(read(part)[copy_at:copy_at + 64].strip(b"\0"), f"there is no table at {copy_at} of the part")
+            for entry in (0, 7):
+                with temporary_dir() as base:
+                    shutil.copytree(store.dir, f"{base}/store")
+                    flip(f"{base}/store/segments/{name}/{os.path.basename(part)}", copy_at + entry * 64 + 20)
+                    with Store(init=False, at=f"{base}/store") as other, other.mount() as again:
+                        check_eq(read(again / f"wal/{name}"), data, "the segment with one bad table entry")
+
+
+@test
+def a_missing_segment_is_named():
+    with Store(*GEOMETRY) as store, store.mount() as mnt:
+        truth = Truth(mnt)
+        mnt.umount()
+        name = truth.order[1]
+        os.rename(store / f"segments/{name}", f"{store.base}/away")
+        fsck = store.fsck(ok=1)
+        check_in(name, fsck.err + fsck.out, "fsck names the segment")
+        mnt.start()
+        lost = truth.compare(mnt)
+        check(lost and all(name in what for what, _ in lost), f"lost: {lost[:5]}")
+        check_in(name, mnt.output() + errors_text(mnt), "the mount names the segment")
+        mnt.umount(code=None)
+        os.rename(f"{store.base}/away", store / f"segments/{name}")
+        store.fsck("--deep")
+
+
+@test
+def a_part_that_cannot_be_read_is_named():
+    with Store(*GEOMETRY) as store, store.mount() as mnt:
+        truth = Truth(mnt)
+        mnt.umount()
+        name = truth.order[0]
+        for harm in ("truncated", "empty", "a directory"):
+            with temporary_dir() as base:
+                shutil.copytree(store.dir, f"{base}/store")
+                part = f"{base}/store/segments/{name}/{os.path.basename(store.parts(name)[0])}"
+                if harm == "truncated":
+                    os.truncate(part, os.path.getsize(part) // 2)
+                else:
+                    os.unlink(part)
+                    os.mkdir(part) if harm == "a directory" else write(part, b"")
+                done = protofs("fsck", f"{base}/store", "--deep", ok=1)
+                check_in(name, done.err + done.out, f"fsck names the segment whose part is {harm}")
+                with Store(init=False, at=f"{base}/store") as other:
+                    mount = other.mount()
+                    try:
+                        mount.start()
+                        lost = truth.compare(mount)
+                        check(lost, f"a part is {harm}, and nothing is missing")
+                        check_in(name, mount.output() + errors_text(mount), "the mount names the segment")
+                    except MountFailed as failed:
+                        check_in(name, failed.output, "the refused mount names the segment")
+                    finally:
+                        mount.abandon()
+
+
+main()
