@@ -42,16 +42,16 @@ int text_parse_u64(const char *text, uint64_t *ret)
 
 int text_parse_size(const char *text, uint64_t *ret)
 {
-	static const char units[] = "KMGT";
+	static const char units[] = "KMGTkmgt";
 	uint64_t value;
 	unsigned shift = 0;
 
 	int r = take_digits(&text, &value);
 	if (r < 0)
 		return r;
-	const char *unit = *text ? strchr(units, *text & ~0x20) : NULL;
+	const char *unit = *text ? strchr(units, *text) : NULL;
 	if (unit) {
-		shift = 10 * (unsigned)(unit - units + 1);
+		shift = 10 * (unsigned)((unit - units) % 4 + 1);
 		text++;
 		if (strcmp(text, "iB") == 0)
 			text += 2;
