@@ -83,12 +83,15 @@ int catalogue_table_check_uuids(const struct catalogue_table *table,
 	const struct catalogue_record **sorted = calloc(table->count, sizeof(*sorted));
 	if (!sorted)
 		return -ENOMEM;
+	/* The UUID of a removed segment may be used again. */
+	size_t count = 0;
 	for (size_t i = 0; i < table->count; i++)
-		sorted[i] = &table->records[i];
-	qsort(sorted, table->count, sizeof(*sorted), compare_uuids);
+		if (table->records[i].state != CATALOGUE_REMOVED)
+			sorted[count++] = &table->records[i];
+	qsort(sorted, count, sizeof(*sorted), compare_uuids);
 
 	int r = 0;
-	for (size_t i = 1; i < table->count && r == 0; i++) {
+	for (size_t i = 1; i < count && r == 0; i++) {
 		if (!uuid_equal(&sorted[i - 1]->uuid, &sorted[i]->uuid))
 			continue;
 		*ret = sorted[i];

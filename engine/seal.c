@@ -18,6 +18,7 @@
 #include "base/buf.h"
 #include "base/invariant.h"
 #include "base/slice.h"
+#include "engine/part_scan.h"
 
 enum { INDEX_WRITE_SIZE = 64 << 10, LEB128_MAX = 6 };
 
@@ -306,8 +307,10 @@ int seal_part(const struct seal_request *request, struct sealed_header *ret, str
 	if (r == 0) {
 		*ret = sealed->header;
 		sealed_close(sealed);
-	} else {
+	} else if (r == -ENOENT) {
 		r = seal_fresh(request, data, ret, err);
+	} else {
+		(void)reterr_set(err, r, "segment part %s has a damaged table", path);
 	}
 	if (r == 0)
 		r = cut_data(request, data, ret->length, err);

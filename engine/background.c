@@ -1,0 +1,319 @@
+/*
+ * The three threads that work for nobody in particular:
+ *
+ *   flusher  commits what nobody waits for, within flush_interval of its acceptance or at once when much is
+ *            pending; publishes a dangling root whose bytes have come; gives memory back when all is quiet
+ *   zeroer   writes zeros ahead of small commits and of the root log
+ *   sealer   seals ended parts, and ends those that nobody writes to any more
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "engine/core.h"
+
+enum { SEALER_TICK_MS = 1000 };
+
+/* ---- Waking --------------------------------------------------------------------------------- */
+
+static void wake(struct engine *e, bool *flag, pthread_cond_t *thread)
+{
+	(void)pthread_mutex_lock(&e->background_lock);
+	if (!*flag) {
+		*flag = true;
+		(void)pthread_cond_signal(thread);
+	}
+	(void)pthread_mutex_unlock(&e->background_lock);
+}
+
+void background_flush(struct engine *e)
+{
+	wake(e, &e->flush_now, &e->flusher_wake);
+}
+
+void background_seal(struct engine *e)
+{
+	wake(e, &e->seal_now, &e->sealer_wake);
+}
+
+void background_zero(struct engine *e)
+{
+	wake(e, &e->zero_now, &e->zeroer_wake);
+}
+
+void background_dirty(struct engine *e)
+{
+	(void)pthread_mutex_lock(&e->background_lock);
+	if (!atomic_exchange(&e->dirty, true))
+		(void)pthread_cond_signal(&e->flusher_wake);
+	(void)pthread_mutex_unlock(&e->background_lock);
+}
+
+/* Holds background_lock. TIMEOUT_MS 0: without end. */
+static void sleep_locked(struct engine *e, pthread_cond_t *thread, uint64_t timeout_ms)
+{
+	if (timeout_ms == 0) {
+		(void)pthread_cond_wait(thread, &e->background_lock);
+		return;
+	}
+	struct timespec until;
+	(void)clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_sec += (time_t)(timeout_ms / 1000);
+	until.tv_nsec += (long)(timeout_ms % 1000) * 1000000;
+	if (until.tv_nsec >= 1000000000) {
+		until.tv_sec++;
+		until.tv_nsec -= 1000000000;
+	}
+	(void)pthread_cond_timedwait(thread, &e->background_lock, &until);
+}
+
+/* ---- Flusher -------------------------------------------------------------------------------- */
+
+static void shrink_idle(struct engine *e)
+{
+	size_t capacity = OPEN_PARTS_MAX * 4;
+	struct engine_segment **list = calloc(capacity, sizeof(struct engine_segment *));
+	if (!list)
+		return;
+	size_t count = segment_open_snapshot(e, list, capacity);
+	for (size_t i = 0; i < count; i++) {
+		segment_lock(list[i]);
+		if (list[i]->wal && !list[i]->appending && !list[i]->committing)
+			wal_shrink(list[i]->wal);
+		segment_unlock(list[i]);
+	}
+	free(list);
+}
+
+static void flush_all(struct engine *e)
+{
+	/* Failures were reported where they happened; whoever waits for the bytes is told again. */
+	(void)!engine_sync(e, NULL);
+}
+
+static void *flusher_main(void *arg)
+{
+	struct engine *e = arg;
+	bool quiet = true;
+
+	(void)pthread_mutex_lock(&e->background_lock);
+	while (!e->stop) {
+		bool dirty = atomic_load(&e->dirty);
+		if (!e->flush_now && !dirty) {
+			/* One more round after the last work, to give memory back. */
+			sleep_locked(e, &e->flusher_wake, quiet ? 0 : e->options.flush_interval_ms);
+			if (!quiet && !e->flush_now && !atomic_load(&e->dirty)) {
+				quiet = true;
+				(void)pthread_mutex_unlock(&e->background_lock);
+				shrink_idle(e);
+				pool_trim(e->pool);
+				(void)pthread_mutex_lock(&e->background_lock);
+			}
+			continue;
+		}
+		if (!e->flush_now)
+			sleep_locked(e, &e->flusher_wake, e->options.flush_interval_ms / 2 + 1);
+		if (e->stop)
+			break;
+		e->flush_now = false;
+		atomic_store(&e->dirty, false);
+		quiet = false;
+		(void)pthread_mutex_unlock(&e->background_lock);
+		flush_all(e);
+		if (pool_bytes(e->pool) > (uint64_t)POOL_CHUNKS_MAX * POOL_CHUNK_SIZE * 3 / 4)
+			shrink_idle(e);
+		roots_try_dangling(e);
+		(void)pthread_mutex_lock(&e->background_lock);
+	}
+	(void)pthread_mutex_unlock(&e->background_lock);
+	return NULL;
+}
+
+/* ---- Zeroer --------------------------------------------------------------------------------- */
+
+/* One slice for SEGMENT. Whether there was one. */
+static bool zero_slice(struct engine_segment *segment)
+{
+	uint64_t offset = 0, size = 0;
+	bool table = false;
+
+	segment_lock(segment);
+	struct wal *wal = segment->wal;
+	bool claimed = wal && !segment->poisoned && !segment->failed &&
+		       wal_zero_claim(wal, &offset, &size, &table);
+	if (claimed)
+		part_ref(segment->parts[segment->part_count - 1]);
+	struct part *part = claimed ? segment->parts[segment->part_count - 1] : NULL;
+	segment_unlock(segment);
+	if (!claimed)
+		return false;
+
+	int r = wal_zero_write(wal, offset, size, table);
+	segment_lock(segment);
+	wal_zero_done(wal, offset, size, table, r);
+	(void)pthread_cond_broadcast(&segment->changed);
+	segment_unlock(segment);
+	part_unref(part);
+	return r == 0;
+}
+
+static void *zeroer_main(void *arg)
+{
+	struct engine *e = arg;
+	struct engine_segment *list[OPEN_PARTS_MAX];
+
+	(void)pthread_mutex_lock(&e->background_lock);
+	while (!e->stop) {
+		if (!e->zero_now) {
+			sleep_locked(e, &e->zeroer_wake, 0);
+			continue;
+		}
+		e->zero_now = false;
+		(void)pthread_mutex_unlock(&e->background_lock);
+		bool more = false;
+		size_t count = segment_open_snapshot(e, list, ARRAY_SIZE(list));
+		for (size_t i = 0; i < count; i++)
+			more |= zero_slice(list[i]);
+		/* What cannot be prepared now is prepared when it is needed. */
+		(void)!root_log_prepare_ahead(e->root_log);
+		(void)pthread_mutex_lock(&e->background_lock);
+		e->zero_now |= more;
+	}
+	(void)pthread_mutex_unlock(&e->background_lock);
+	return NULL;
+}
+
+/* ---- Sealer --------------------------------------------------------------------------------- */
+
+/* L: whether nobody has written for long enough. */
+static bool is_idle(struct engine_segment *segment, uint64_t now_ms)
+{
+	struct wal *wal = segment->wal;
+
+	if (wal->accepted != wal->seen_accepted || wal->seen_ms == 0) {
+		wal->seen_accepted = wal->accepted;
+		wal->seen_ms = now_ms;
+		return false;
+	}
+	uint64_t since = wal->seen_ms > segment->writers_gone_ms ? wal->seen_ms
+								 : segment->writers_gone_ms;
+	return segment->writers == 0 && now_ms - since >= segment->engine->options.idle_seal_ms;
+}
+
+static void end_idle(struct engine_segment *segment, uint64_t now_ms)
+{
+	segment_lock(segment);
+	if (segment->wal && !segment->appending && !segment->failed &&
+	    (is_idle(segment, now_ms) || segment->ended)) {
+		segment->appending = true;
+		(void)!segment_end_part(segment, NULL);
+		segment->appending = false;
+		(void)pthread_cond_broadcast(&segment->changed);
+	}
+	segment_unlock(segment);
+}
+
+/* The open part that has been unused for longest makes room. */
+static void end_surplus(struct engine *e, struct engine_segment **list, size_t count)
+{
+	struct engine_segment *oldest = NULL;
+	uint64_t oldest_ms = UINT64_MAX;
+	size_t open = 0;
+
+	for (size_t i = 0; i < count; i++) {
+		segment_lock(list[i]);
+		if (list[i]->wal && !list[i]->failed) {
+			open++;
+			if (list[i]->wal->seen_ms < oldest_ms && !list[i]->appending &&
+			    list[i]->wal->accepted == list[i]->wal->durable) {
+				oldest = list[i];
+				oldest_ms = list[i]->wal->seen_ms;
+			}
+		}
+		segment_unlock(list[i]);
+	}
+	if (open <= OPEN_PARTS_MAX || !oldest)
+		return;
+	segment_lock(oldest);
+	if (oldest->wal && !oldest->appending) {
+		oldest->appending = true;
+		(void)!segment_end_part(oldest, NULL);
+		oldest->appending = false;
+		(void)pthread_cond_broadcast(&oldest->changed);
+	}
+	segment_unlock(oldest);
+	background_seal(e);
+}
+
+static void seal_round(struct engine *e)
+{
+	size_t capacity = OPEN_PARTS_MAX * 4;
+	struct engine_segment **list = calloc(capacity, sizeof(struct engine_segment *));
+	if (!list)
+		return;
+	uint64_t now_ms = e->clock->now_ms(e->clock);
+	size_t count = segment_open_snapshot(e, list, capacity);
+	end_surplus(e, list, count);
+	for (size_t i = 0; i < count; i++) {
+		struct reterr err = {0};
+		end_idle(list[i], now_ms);
+		if (segment_seal_ended(list[i], &err) < 0 && err.code != 0)
+			engine_report(e, &err);
+	}
+	free(list);
+}
+
+static void *sealer_main(void *arg)
+{
+	struct engine *e = arg;
+
+	(void)pthread_mutex_lock(&e->background_lock);
+	while (!e->stop) {
+		(void)pthread_mutex_unlock(&e->background_lock);
+		(void)pthread_mutex_lock(&e->lock);
+		bool any_open = e->open_count > 0;
+		(void)pthread_mutex_unlock(&e->lock);
+		if (any_open && !atomic_load(&e->read_only))
+			seal_round(e);
+		(void)pthread_mutex_lock(&e->background_lock);
+		if (!e->stop && !e->seal_now)
+			sleep_locked(e, &e->sealer_wake, any_open ? SEALER_TICK_MS : 0);
+		e->seal_now = false;
+	}
+	(void)pthread_mutex_unlock(&e->background_lock);
+	return NULL;
+}
+
+/* ---- Start and stop ------------------------------------------------------------------------- */
+
+static void stop_threads(struct engine *e)
+{
+	(void)pthread_mutex_lock(&e->background_lock);
+	e->stop = true;
+	(void)pthread_cond_signal(&e->flusher_wake);
+	(void)pthread_cond_signal(&e->sealer_wake);
+	(void)pthread_cond_signal(&e->zeroer_wake);
+	(void)pthread_mutex_unlock(&e->background_lock);
+	for (unsigned i = 0; i < e->thread_count; i++)
+		(void)pthread_join(e->threads[i], NULL);
+	e->thread_count = 0;
+}
+
+int background_start(struct engine *e)
+{
+	void *(*const mains[])(void *) = {flusher_main, sealer_main, zeroer_main};
+
+	for (unsigned i = 0; i < ARRAY_SIZE(mains); i++) {
+		if (pthread_create(&e->threads[i], NULL, mains[i], e) != 0) {
+			stop_threads(e);
+			return -ENOMEM;
+		}
+		e->thread_count++;
+	}
+	return 0;
+}
+
+void background_stop(struct engine *e)
+{
+	stop_threads(e);
+}

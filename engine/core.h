@@ -1,0 +1,282 @@
+/*
+ * The engine's inside: what its files share. Nothing outside engine/ includes this.
+ *
+ * Who owns what: docs of each field. Lock order, outermost first: engine.lock, segment.lock, then the leaf locks (pool,
+ * page cache, files, catalogue, root log), of which one at a time is held. No lock is held across I/O: whoever
+ * needs a segment to itself while it waits for the disk takes one of the segment's flags, APPENDING or COMMITTING,
+ * under the lock, and gives it back with a broadcast of CHANGED.
+ */
+#ifndef PROTOFS_ENGINE_CORE_H
+#define PROTOFS_ENGINE_CORE_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "base/invariant.h"
+#include "engine/catalogue.h"
+#include "engine/disk.h"
+#include "engine/engine.h"
+#include "engine/page_cache.h"
+#include "engine/part_format.h"
+#include "engine/pool.h"
+#include "engine/root_log.h"
+#include "engine/sealed.h"
+#include "engine/superblock.h"
+#include "engine/wal.h"
+
+enum {
+	SEGMENT_NUMBER_MAX = (1 << 25) - 1,
+	SEGMENT_LEAF_SIZE = 4096,
+	SEGMENT_LEAVES = (SEGMENT_NUMBER_MAX + 1) / SEGMENT_LEAF_SIZE,
+	OPEN_PARTS_MAX = 64,	/* more are sealed, the longest unused first */
+	SEALED_OPEN_MAX = 128,	/* sealed parts with open files */
+	APPEND_PIECE_MAX = 1 << 20, /* accepted at once; larger appends go in pieces */
+	FLUSH_SIZE = 8 << 20,	/* pending bytes that start a commit which nobody waits for */
+	OWN_CLASSES = 2,
+};
+
+/* A part, as a reader sees it. Reference-counted; START and everything that WAL and SEALED point to is immutable but for what
+ * wal.h says. */
+struct part {
+	atomic_uint refs;
+	uint64_t start;
+	uint64_t end; /* of a part that is ended; for the open one the segment's length counts */
+	struct wal *wal; /* open, or ended and not sealed yet; owned */
+	/* Under engine.files_lock: */
+	struct sealed *sealed; /* open files of a sealed part; NULL until needed */
+	unsigned sealed_users;
+	uint64_t sealed_used; /* tick of the last use */
+};
+
+struct engine_segment {
+	/* Immutable. */
+	struct engine *engine;
+	struct uuid uuid;
+	uint32_t number;
+	uint32_t node;
+	enum engine_class class;
+
+	pthread_mutex_t lock;	/* of all below */
+	pthread_cond_t changed; /* durable grew, a flag was given back, a part ended */
+	enum engine_segment_state state;
+	bool appending;	 /* one appender has the end of the stream to itself */
+	bool committing; /* one thread leads a commit of the open part, or ends it */
+	bool ended;	 /* own segments: the next append goes to a new one */
+	bool poisoned;	 /* a commit of the open part failed: it needs segment_repair */
+	unsigned poisoned_in_a_row;
+	bool failed;	 /* the disk failed twice: nothing more is accepted */
+	bool sealing;	 /* one thread seals ended parts */
+	uint64_t seal_retry_ms; /* not before this, after a failure */
+	bool registered; /* the catalogue knows it */
+	bool parts_loaded;
+	unsigned writers;
+	uint32_t epoch;
+	bool epoch_raised; /* since this engine opened */
+	uint64_t length;
+	uint64_t durable;
+	uint64_t sealed;
+	uint64_t created_ns, modified_ns;
+	uint64_t born_root;
+	uint64_t writers_gone_ms; /* when the last writer left, or the last append came */
+	struct frame_scan frames; /* of all accepted bytes; valid if frames_known */
+	bool frames_known;
+	uint64_t frames_end; /* as the catalogue has it, while !frames_known */
+	struct part **parts; /* by start; referenced */
+	size_t part_count, part_capacity;
+	struct wal *wal; /* of the last part, while it is open; owned by that part */
+
+	/* Under engine.lock: */
+	struct engine_segment *hash_next;
+	struct engine_segment *open_prev, *open_next; /* list of segments with unsealed parts */
+	bool in_open_list;
+};
+
+struct segment_leaf {
+	_Atomic(struct engine_segment *) slots[SEGMENT_LEAF_SIZE];
+};
+
+struct engine {
+	struct disk *disk;
+	struct engine_options options;
+	const struct clock *clock;
+	struct superblock superblock;
+	struct part_geometry geometry;
+	struct catalogue *catalogue;
+	struct root_log *root_log;
+	struct pool *pool;
+	struct page_cache *cache;
+
+	pthread_mutex_t lock; /* of the tables and lists of segments */
+	_Atomic(struct segment_leaf *) leaves[SEGMENT_LEAVES]; /* by number; read without a lock */
+	atomic_uint number_last;
+	struct engine_segment **hash; /* by UUID */
+	size_t hash_size, hash_count;
+	struct engine_segment *open_list;
+	unsigned open_count;
+	_Atomic(struct engine_segment *) current[OWN_CLASSES]; /* where atoms go */
+	pthread_mutex_t roll_lock; /* held while a new own segment is made: no I/O happens then */
+
+	pthread_mutex_t files_lock; /* part.sealed and the two below */
+	struct part **files; /* parts with open files */
+	size_t file_count;
+	uint64_t files_tick;
+
+	/* Roots: under root_lock. PUBLISHING is the flag of the one publisher that waits for the disk. */
+	pthread_mutex_t root_lock;
+	pthread_cond_t root_changed;
+	bool publishing;
+	bool has_dangling;
+	struct engine_root dangling;
+	uint64_t dangling_base; /* seq that was current when it was held */
+	atomic_bool dangling_wakes; /* has_dangling, for appenders */
+
+	/* Background threads (background.c): under background_lock. */
+	pthread_mutex_t background_lock;
+	pthread_cond_t flusher_wake, sealer_wake, zeroer_wake;
+	pthread_t threads[3]; /* flusher, sealer, zeroer */
+	unsigned thread_count;
+	bool stop;
+	bool flush_now; /* somebody has much pending, or the pool is empty */
+	bool seal_now;
+	bool zero_now;
+	atomic_bool dirty; /* something was accepted since the flusher last looked */
+
+	/* State: under state_lock. */
+	pthread_mutex_t state_lock;
+	bool damaged, recovered;
+	char read_only_reason[RETERR_TEXT_SIZE];
+	atomic_bool read_only;
+	struct disk_file *reserve; /* see reserve.c; opened once */
+	bool reserve_held;
+
+	atomic_ulong appends, bytes_appended, commits, commit_waiters, roots_published;
+	atomic_ulong parts_sealed, parts_poisoned, errors, stage_last;
+	uint64_t opened_ns;
+};
+
+static inline void segment_lock(struct engine_segment *segment)
+{
+	(void)pthread_mutex_lock(&segment->lock);
+}
+
+static inline void segment_unlock(struct engine_segment *segment)
+{
+	(void)pthread_mutex_unlock(&segment->lock);
+}
+
+/* ---- state.c: failures that nobody waits for ------------------------------------------------ */
+
+/* Tells the report callback and counts. Never called with a lock held. */
+void engine_report(struct engine *e, const struct reterr *event);
+/* No more writes. The first reason stays. */
+void engine_turn_read_only(struct engine *e, const struct reterr *reason);
+/* 0, or -EROFS with the reason in ERR. */
+MUST_CHECK int engine_check_writable(struct engine *e, struct reterr *err);
+
+/* ---- segment.c ------------------------------------------------------------------------------ */
+
+/* Registers a segment in the tables. -EEXIST (RET is it), -EMFILE, -ENOMEM. NUMBER 0: the next free one. */
+MUST_CHECK int segment_add(struct engine *e, const struct uuid *uuid, uint32_t number,
+			   enum engine_class class, struct engine_segment **ret);
+void segment_free_all(struct engine *e);
+/* In and out of the list that the background threads go through. Takes engine.lock. */
+void segment_list_open(struct engine_segment *segment);
+void segment_unlist_open(struct engine_segment *segment);
+/* Fills LIST with up to COUNT open segments; their number. */
+size_t segment_open_snapshot(struct engine *e, struct engine_segment **list, size_t count);
+/* Writes the segment's state to the catalogue, durably. Called without its lock, by the holder of a flag. */
+MUST_CHECK int segment_record(struct engine_segment *segment, enum catalogue_state state,
+			      struct reterr *err);
+
+/* ---- part.c: the parts of a segment --------------------------------------------------------- */
+
+MUST_CHECK int part_new(uint64_t start, uint64_t end, struct wal *wal, struct part **ret);
+void part_ref(struct part *part);
+void part_unref(struct part *part); /* frees the WAL with the last reference; accepts NULL */
+/* L: appends to the segment's parts; takes over the reference. */
+MUST_CHECK int segment_push_part(struct engine_segment *segment, struct part *part);
+/* Loads the list of a segment that was clean at start. Called without the lock; any thread. */
+MUST_CHECK int segment_load_parts(struct engine_segment *segment, struct reterr *err);
+/* L: the part that holds OFFSET < length, referenced; NULL if there is none. */
+struct part *segment_part_at(struct engine_segment *segment, uint64_t offset);
+/* The open files of a sealed part, until part_release_sealed. Any thread, no lock held. */
+MUST_CHECK int part_acquire_sealed(struct engine *e, const struct uuid *segment, struct part *part,
+				   struct reterr *err, struct sealed **ret);
+void part_release_sealed(struct engine *e, struct part *part);
+/* Closes all files. */
+void part_close_files(struct engine *e);
+
+/* ---- append.c ------------------------------------------------------------------------------- */
+
+/* L: ends the open part: everything in it is durable afterwards, its bytes wait for the sealer. Drops the lock. */
+MUST_CHECK int segment_end_part(struct engine_segment *segment, struct reterr *err);
+
+/* Appends to a segment of any class: for engine_import. At most APPEND_PIECE_MAX bytes. */
+MUST_CHECK int segment_append_owned(struct engine_segment *segment, const void *data, size_t size);
+
+/* ---- commit.c ------------------------------------------------------------------------------- */
+
+/*
+ * L: returns when LENGTH bytes are durable; leads commits where nobody does. Drops the lock meanwhile. OWNS_APPENDING:
+ * the caller has taken that flag.
+ */
+MUST_CHECK int segment_commit(struct engine_segment *segment, uint64_t length, bool owns_appending,
+			      struct reterr *err);
+/* L, owns APPENDING, nobody is COMMITTING, the part is poisoned: continues in a new one. Drops the lock. */
+MUST_CHECK int segment_repair(struct engine_segment *segment, struct reterr *err);
+/* The stream's bytes from the last MiB boundary to END (for part_sums_new), malloc'ed; NULL if there are none. */
+MUST_CHECK int segment_read_head(struct engine_segment *segment, uint64_t end, uint8_t **ret,
+				 struct reterr *err);
+/* What is accepted and not durable now, sorted by segment, malloc'ed. The number; SIZE_MAX without memory. */
+size_t commit_dirty_positions(struct engine *e, struct engine_position **ret);
+/*
+ * Commits several segments, sorted by number, in one submission, together with ROOT_JOB if that is not NULL; its result
+ * is in the job. The result is the segments': 0, or the first error. At most ENGINE_ROOT_BARRIER_MAX positions.
+ */
+MUST_CHECK int commit_together(struct engine *e, struct engine_position *positions, size_t count,
+			       struct disk_job *root_job, struct reterr *err);
+
+/* ---- ended.c: sealing, in the background or asked for --------------------------------------- */
+
+/* Seals all ended parts of SEGMENT. Called without its lock; one thread at a time per segment. */
+MUST_CHECK int segment_seal_ended(struct engine_segment *segment, struct reterr *err);
+
+/* ---- stage.c -------------------------------------------------------------------------------- */
+
+/* Removes what an earlier run left. */
+void stage_clear(struct engine *e);
+
+/* ---- reserve.c: space that sealing and roots fall back on when the disk is full ------------- */
+
+void reserve_open(struct engine *e);
+/* Gives the space back to the file system. Whether there was any. */
+bool reserve_release(struct engine *e);
+/* Takes it again once there is room. */
+void reserve_restore(struct engine *e);
+void reserve_close(struct engine *e);
+
+/* ---- frames.c ------------------------------------------------------------------------------- */
+
+/* Brings segment.frames up to date after a start, so that appends can go on from there. No lock held. */
+MUST_CHECK int segment_load_frames(struct engine_segment *segment, struct reterr *err);
+
+/* ---- roots.c -------------------------------------------------------------------------------- */
+
+/* Publishes the dangling root if its bytes are here. Called by the flusher. */
+void roots_try_dangling(struct engine *e);
+
+/* ---- recover.c ------------------------------------------------------------------------------ */
+
+/* All of DESIGN 4.4. 0 also when there is damage: the engine is then read-only and says so. */
+MUST_CHECK int engine_recover(struct engine *e, struct reterr *err);
+
+/* ---- background.c --------------------------------------------------------------------------- */
+
+MUST_CHECK int background_start(struct engine *e);
+void background_stop(struct engine *e);
+void background_flush(struct engine *e); /* wake the flusher now */
+void background_dirty(struct engine *e); /* something is pending; it has until flush_interval */
+void background_seal(struct engine *e);
+void background_zero(struct engine *e);
+
+#endif

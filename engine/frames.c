@@ -1,0 +1,200 @@
+/* The atoms of a segment: found through the indexes of sealed parts and the first frame of each page of others. */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "engine/core.h"
+
+enum { WALK_WINDOW = 4096 };
+
+/* Reads frame headers one after the other, through a window of the stream. */
+struct walk {
+	struct engine *e;
+	struct engine_segment *segment;
+	uint64_t window_at;
+	size_t window_size;
+	uint8_t window[WALK_WINDOW];
+};
+
+/* -ENODATA the stream ends before the header does; -EBADMSG it is none. */
+static int walk_header(struct walk *walk, uint64_t offset, uint64_t *ret_size, uint8_t *ret_format)
+{
+	if (offset < walk->window_at ||
+	    offset + ENGINE_FRAME_HEADER_SIZE > walk->window_at + walk->window_size) {
+		int r = engine_read(walk->e, walk->segment, walk->window, WALK_WINDOW, offset, 0,
+				    &walk->window_size, NULL);
+		walk->window_at = offset;
+		if (r < 0) {
+			walk->window_size = 0;
+			return r;
+		}
+	}
+	size_t skip = (size_t)(offset - walk->window_at);
+	struct slice in = {.data = walk->window + skip, .size = walk->window_size - skip};
+	return frame_header_take(&in, ret_size, ret_format);
+}
+
+/* L: the first frame of the first page, from the one of FROM on, in which one begins. */
+static bool wal_first_frame(const struct wal *wal, uint64_t from, uint64_t *ret)
+{
+	uint64_t page = from > wal->start ? (from - wal->start) / PART_PAGE_SIZE : 0;
+	uint64_t pages = (wal->accepted + PART_PAGE_SIZE - 1) / PART_PAGE_SIZE;
+
+	for (; page < pages; page++) {
+		if (wal->first[page] == INDEX_NO_FRAME)
+			continue;
+		*ret = wal->start + wal->first[page] - INDEX_BIAS;
+		return true;
+	}
+	return false;
+}
+
+/* Frames of a part that is not sealed, whose headers end before END. */
+static int wal_frames(struct walk *walk, struct part *part, uint64_t end, uint64_t from,
+		      struct engine_frame *frames, size_t count, size_t *ret)
+{
+	uint64_t offset;
+
+	*ret = 0;
+	segment_lock(walk->segment);
+	bool any = wal_first_frame(part->wal, from, &offset);
+	segment_unlock(walk->segment);
+	while (any && *ret < count && offset + ENGINE_FRAME_HEADER_SIZE <= end) {
+		struct engine_frame frame = {.offset = offset};
+		int r = walk_header(walk, offset, &frame.size, &frame.format);
+		if (r == -ENODATA || r == -EBADMSG)
+			return 0; /* the stream ends, or its frames do */
+		if (r < 0)
+			return r;
+		if (offset >= from)
+			frames[(*ret)++] = frame;
+		offset += ENGINE_FRAME_HEADER_SIZE + frame.size;
+	}
+	return 0;
+}
+
+static int part_frames(struct walk *walk, struct part *part, uint64_t end, uint64_t from,
+		       struct engine_frame *frames, size_t count, size_t *ret)
+{
+	struct sealed *sealed;
+
+	if (part->wal)
+		return wal_frames(walk, part, end, from, frames, count, ret);
+	int r = part_acquire_sealed(walk->e, &walk->segment->uuid, part, NULL, &sealed);
+	if (r < 0)
+		return r;
+	r = sealed_frames(sealed, from, frames, count, ret);
+	part_release_sealed(walk->e, part);
+	return r;
+}
+
+/* The part with number AT, counted from the one that holds FROM; NULL at the end. Referenced. */
+static struct part *part_from(struct engine_segment *segment, uint64_t from, size_t at,
+			      uint64_t *ret_end)
+{
+	struct part *found = NULL;
+
+	segment_lock(segment);
+	size_t i = 0;
+	while (i + 1 < segment->part_count && segment->parts[i + 1]->start <= from)
+		i++;
+	if (segment->state != ENGINE_SEGMENT_REMOVED && i + at < segment->part_count) {
+		found = segment->parts[i + at];
+		part_ref(found);
+		*ret_end = found->wal && found->wal == segment->wal ? segment->length : found->end;
+	}
+	segment_unlock(segment);
+	return found;
+}
+
+int engine_frames(struct engine *e, struct engine_segment *segment, uint64_t from,
+		  struct engine_frame *frames, size_t count, size_t *ret)
+{
+	struct walk walk = {.e = e, .segment = segment};
+	size_t n = 0;
+
+	*ret = 0;
+	int r = segment_load_parts(segment, NULL);
+	for (size_t at = 0; r == 0 && n < count; at++) {
+		uint64_t end;
+		size_t got = 0;
+		struct part *part = part_from(segment, from, at, &end);
+		if (!part)
+			break;
+		r = part_frames(&walk, part, end, from, frames + n, count - n, &got);
+		part_unref(part);
+		n += got;
+	}
+	if (r < 0)
+		return r;
+
+	/* The last one may not be whole yet. */
+	segment_lock(segment);
+	uint64_t length = segment->length;
+	segment_unlock(segment);
+	while (n && (frames[n - 1].offset + ENGINE_FRAME_HEADER_SIZE > length ||
+		     frames[n - 1].size > length - frames[n - 1].offset - ENGINE_FRAME_HEADER_SIZE))
+		n--;
+	*ret = n;
+	return 0;
+}
+
+int engine_frame_at(struct engine *e, struct engine_segment *segment, uint64_t offset,
+		    struct engine_frame *ret)
+{
+	struct walk walk = {.e = e, .segment = segment};
+	struct engine_frame frame;
+	uint64_t size;
+	size_t n;
+
+	int r = engine_frames(e, segment, offset, &frame, 1, &n);
+	if (r < 0)
+		return r;
+	if (n == 0 || frame.offset != offset)
+		return -ENOENT;
+	r = walk_header(&walk, offset, &size, &frame.format);
+	if (r == 0 && size != frame.size)
+		r = -EBADMSG;
+	if (r < 0)
+		return r == -ENODATA ? -ENOENT : r;
+	*ret = frame;
+	return 0;
+}
+
+int segment_load_frames(struct engine_segment *segment, struct reterr *err)
+{
+	uint8_t header[ENGINE_FRAME_HEADER_SIZE];
+	struct frame_scan scan;
+	size_t got = 0;
+
+	segment_lock(segment);
+	bool known = segment->frames_known;
+	uint64_t length = segment->length;
+	uint64_t at = segment->frames_end;
+	segment_unlock(segment);
+	if (known)
+		return 0;
+
+	size_t want = length - at < sizeof(header) ? (size_t)(length - at) : sizeof(header);
+	int r = engine_read(segment->engine, segment, header, want, at, 0, &got, err);
+	if (r < 0 || got != want)
+		return r < 0 ? r : -EIO;
+	frame_scan_init(&scan, want < sizeof(header) ? length : at, at, header);
+	if (want == sizeof(header)) {
+		uint64_t size;
+		uint8_t format;
+		struct slice in = {.data = header, .size = sizeof(header)};
+		if (frame_header_take(&in, &size, &format) < 0)
+			scan.bad = true;
+		else
+			scan.next = at + ENGINE_FRAME_HEADER_SIZE + size;
+		scan.position = length;
+	}
+	segment_lock(segment);
+	if (!segment->frames_known) {
+		segment->frames = scan;
+		segment->frames_known = true;
+	}
+	segment_unlock(segment);
+	return 0;
+}

@@ -1,0 +1,337 @@
+/*
+ * Recovery: DESIGN 4.4.
+ *
+ * 1. The catalogue says which segments had an open part; only those are looked at. Their parts are taken in order; one
+ *    without a valid table is scanned (part_scan.c). Nothing is written in this step.
+ * 2. The last root record is judged: if its barrier is not met it is the record of a torn publication. Every earlier
+ *    record, and the last one's if its own barrier names them durable, is a witness of bytes that must be there.
+ * 3. Damage, or a witness that is contradicted, leaves the store read-only, as it was found, with the reason.
+ * 4. Otherwise the torn root is cut, and all parts that were scanned are sealed: later bytes begin new parts, under a
+ *    new epoch.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "engine/core.h"
+#include "engine/part_scan.h"
+
+enum { WITNESS_RECORDS = 2 };
+
+static void note_damage(struct engine *e, const struct reterr *what)
+{
+	(void)pthread_mutex_lock(&e->state_lock);
+	e->damaged = true;
+	(void)pthread_mutex_unlock(&e->state_lock);
+	engine_turn_read_only(e, what);
+}
+
+/* ---- One segment ---------------------------------------------------------------------------- */
+
+struct starts {
+	uint64_t starts[1024]; /* 64 GiB of parts that are 64 blocks of 1 MiB and larger; else several rounds */
+	size_t count;
+	uint64_t from; /* smaller ones were dealt with in an earlier round */
+};
+
+/* Keeps the smallest ones, in order. */
+static int collect_start(void *arg, const char *name, bool is_dir)
+{
+	struct starts *list = arg;
+	uint64_t start;
+
+	if (is_dir ||
+	    (part_name_parse(name, "", &start) < 0 && part_name_parse(name, ".table", &start) < 0) ||
+	    start < list->from)
+		return 0;
+	size_t at = list->count;
+	while (at > 0 && list->starts[at - 1] > start)
+		at--;
+	if (at > 0 && list->starts[at - 1] == start)
+		return 0;
+	if (list->count == ARRAY_SIZE(list->starts)) {
+		if (at == list->count)
+			return 0;
+		list->count--;
+	}
+	memmove(&list->starts[at + 1], &list->starts[at], (list->count - at) * sizeof(uint64_t));
+	list->starts[at] = start;
+	list->count++;
+	return 0;
+}
+
+static int list_starts(struct engine_segment *segment, struct starts *list)
+{
+	char path[DISK_PATH_MAX];
+
+	part_dir(PART_DATA, &segment->uuid, path);
+	int r = disk_list(segment->engine->disk, path, collect_start, list);
+	if (r < 0 && r != -ENOENT)
+		return r;
+	part_dir(PART_TABLE, &segment->uuid, path);
+	r = disk_list(segment->engine->disk, path, collect_start, list);
+	return r == -ENOENT ? 0 : r;
+}
+
+/* The part's bytes are the segment's from now on. Recovery is single-threaded: no lock needed, but cheap. */
+static int adopt(struct engine_segment *segment, uint64_t start, uint64_t end, struct wal *wal)
+{
+	struct part *part;
+	int r = part_new(start, end, wal, &part);
+	if (r < 0) {
+		wal_free(wal);
+		return r;
+	}
+	segment_lock(segment);
+	r = segment_push_part(segment, part);
+	if (r == 0)
+		segment->length = segment->durable = end;
+	if (r == 0 && !wal)
+		segment->sealed = end;
+	segment_unlock(segment);
+	if (r < 0)
+		part_unref(part);
+	return r;
+}
+
+static int adopt_sealed(struct engine_segment *segment, const struct sealed_header *header)
+{
+	uint8_t carry[ENGINE_FRAME_HEADER_SIZE] = {0};
+	uint64_t end = header->start + header->length;
+	size_t got = 0;
+
+	int r = adopt(segment, header->start, end, NULL);
+	if (r == 0 && header->frames_next < end && !header->frames_bad)
+		r = engine_read(segment->engine, segment, carry, (size_t)(end - header->frames_next),
+				header->frames_next, 0, &got, NULL);
+	if (r < 0)
+		return r;
+	if (header->frames_bad) {
+		frame_scan_init(&segment->frames, end, end, NULL);
+		segment->frames.current = segment->frames.next = header->frames_next;
+		segment->frames.bad = true;
+		return 0;
+	}
+	frame_scan_init(&segment->frames, end, header->frames_next, carry);
+	return 0;
+}
+
+static int damage_at(struct engine_segment *segment, uint64_t at, const char *why)
+{
+	char text[UUID_TEXT_LENGTH + 1];
+	struct reterr damage;
+
+	segment->state = ENGINE_SEGMENT_DAMAGED;
+	(void)reterr_set(&damage, -EBADMSG,
+			 "segment %s: damage at byte %" PRIu64
+			 ": %s; `protofs fsck --repair` keeps a copy of what it cuts",
+			 uuid_format(&segment->uuid, text), at, why);
+	note_damage(segment->engine, &damage);
+	return 0;
+}
+
+/* 0 also for damage, which ends the segment: 1 is returned if the next part can follow. */
+static int recover_part(struct engine_segment *segment, uint64_t start, uint64_t limit)
+{
+	struct engine *e = segment->engine;
+	struct sealed *sealed;
+	struct reterr err = {0};
+	uint8_t *head;
+	struct wal *wal;
+
+	int r = sealed_open(e->disk, &segment->uuid, start, false, &err, &sealed);
+	if (r == 0) {
+		struct sealed_header header = sealed->header;
+		sealed_close(sealed);
+		r = adopt_sealed(segment, &header);
+		return r < 0 ? r : 1;
+	}
+	if (r == -EBADMSG)
+		return damage_at(segment, start, err.text);
+	if (r != -ENOENT)
+		return r;
+
+	struct part_scan scan = {.geometry = e->geometry,
+				 .segment = segment->uuid,
+				 .start = start,
+				 .limit = limit};
+	r = segment_read_head(segment, start, &head, &err);
+	if (r == -EBADMSG)
+		return damage_at(segment, start, err.text);
+	if (r < 0)
+		return r;
+	r = wal_recover(e->disk, e->pool, &scan, head, &segment->frames, &wal);
+	free(head);
+	if (r < 0)
+		return r;
+	if (scan.length == 0)
+		wal_free(wal); /* never held a byte that was acknowledged */
+	else
+		r = adopt(segment, start, start + scan.length, wal);
+	if (r < 0)
+		return r;
+	if (scan.damaged)
+		return damage_at(segment, start + scan.length,
+				 "acknowledged bytes do not match their checksum");
+	return 1;
+}
+
+static int recover_segment(struct engine_segment *segment)
+{
+	struct starts list = {.count = 0};
+	int r;
+
+	segment->length = segment->durable = segment->sealed = 0;
+	segment->parts_loaded = true;
+	segment->frames_known = true;
+	frame_scan_init(&segment->frames, 0, 0, NULL);
+	do {
+		list.count = 0;
+		r = list_starts(segment, &list);
+		for (size_t i = 0; i < list.count && r >= 0; i++) {
+			uint64_t limit = i + 1 < list.count ? list.starts[i + 1] : UINT64_MAX;
+			/* The last of a full list may have a successor that is not in it. */
+			if (i + 1 == ARRAY_SIZE(list.starts))
+				break;
+			if (list.starts[i] != segment->length)
+				return damage_at(segment, segment->length, "bytes are missing");
+			r = recover_part(segment, list.starts[i], limit);
+			list.from = list.starts[i] + 1;
+			if (r == 0)
+				return 0; /* damaged */
+		}
+	} while (r >= 0 && list.count == ARRAY_SIZE(list.starts));
+	if (r < 0)
+		return r;
+	segment_list_open(segment);
+	return 0;
+}
+
+/* ---- Roots as witnesses --------------------------------------------------------------------- */
+
+static uint64_t durable_length(struct engine *e, const struct uuid *uuid)
+{
+	struct engine_segment *segment = engine_segment_find(e, uuid);
+	return segment ? segment->durable : 0;
+}
+
+static bool barrier_met(struct engine *e, const struct root_record *record)
+{
+	for (unsigned i = 0; i < record->barrier_count; i++)
+		if (durable_length(e, &record->barrier[i].segment) < record->barrier[i].length)
+			return false;
+	return true;
+}
+
+static bool in_barrier(const struct root_record *record, const struct uuid *uuid)
+{
+	for (unsigned i = 0; i < record->barrier_count; i++)
+		if (uuid_equal(&record->barrier[i].segment, uuid))
+			return true;
+	return false;
+}
+
+static void witness(struct engine *e, const struct root_record *record)
+{
+	char text[UUID_TEXT_LENGTH + 1];
+	struct reterr damage;
+	struct uuid segment = record->root.pointer.segment;
+	uint64_t needed = record->root.pointer.offset + ENGINE_FRAME_HEADER_SIZE;
+	uint64_t length = durable_length(e, &segment);
+
+	for (unsigned i = 0; i < record->barrier_count && length >= needed; i++) {
+		segment = record->barrier[i].segment;
+		needed = record->barrier[i].length;
+		length = durable_length(e, &segment);
+	}
+	if (length >= needed)
+		return;
+	(void)reterr_set(&damage, -EBADMSG,
+			 "segment %s: bytes %" PRIu64 " to %" PRIu64 " are missing, but root %" PRIu64
+			 " was published after them",
+			 uuid_format(&segment, text), length, needed, record->root.seq);
+	note_damage(e, &damage);
+}
+
+/* 1: the last record is of a torn publication. */
+static int judge_roots(struct engine *e)
+{
+	struct root_record record;
+	int torn = 0;
+
+	int r = root_log_last(e->root_log, &record);
+	if (r == -ENOENT)
+		return 0;
+	if (r < 0)
+		return r;
+	torn = !barrier_met(e, &record);
+	/* A pointer into bytes that were durable before the record went out is not part of the publication. */
+	if (!torn || !in_barrier(&record, &record.root.pointer.segment)) {
+		struct root_record bare = record;
+		bare.barrier_count = 0;
+		witness(e, &bare);
+	}
+	for (uint64_t i = 1; i < WITNESS_RECORDS && record.root.seq > i; i++) {
+		struct root_record earlier;
+		r = root_log_get(e->root_log, record.root.seq - i, &earlier);
+		if (r == 0)
+			witness(e, &earlier);
+		else if (r != -ENOENT)
+			return r;
+	}
+	return torn;
+}
+
+/* ---- The whole ------------------------------------------------------------------------------ */
+
+static int recover_open_segments(struct engine *e)
+{
+	for (uint32_t number = 1; number <= atomic_load(&e->number_last); number++) {
+		struct engine_segment *segment = engine_segment_at(e, number);
+		if (!segment || segment->state != ENGINE_SEGMENT_OPEN)
+			continue;
+		e->recovered = true;
+		int r = recover_segment(segment);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+/* An import that a crash cut short is no segment: its source is still where it was. */
+static int finish_segments(struct engine *e, struct reterr *err)
+{
+	for (uint32_t number = 1; number <= atomic_load(&e->number_last); number++) {
+		struct engine_segment *segment = engine_segment_at(e, number);
+		int r = 0;
+		if (!segment || segment->state != ENGINE_SEGMENT_OPEN)
+			continue;
+		if (segment->class == ENGINE_CLASS_RESTORED)
+			r = engine_segment_remove(e, segment);
+		else
+			r = segment_seal_ended(segment, err);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+int engine_recover(struct engine *e, struct reterr *err)
+{
+	int r = recover_open_segments(e);
+	int torn_root = r < 0 ? r : judge_roots(e);
+	if (torn_root < 0)
+		return reterr_set(err, torn_root, "recovery failed: %s", strerror(-torn_root));
+	if (torn_root) {
+		e->recovered = true;
+		r = root_log_cut_last(e->root_log, err);
+		if (r == -EBADMSG)
+			note_damage(e, err);
+		else if (r < 0)
+			return r;
+	}
+	if (atomic_load(&e->read_only))
+		return 0;
+	r = finish_segments(e, err);
+	return r == -EBADMSG ? 0 : r; /* damage: read-only by now */
+}

@@ -1,0 +1,44 @@
+#include <errno.h>
+
+#include "engine/core.h"
+
+#define RESERVE_PATH "reserve"
+/* A sealed table and index of one part and a window of the root log, with room to spare. */
+#define RESERVE_SIZE ((uint64_t)8 << 20)
+
+void reserve_open(struct engine *e)
+{
+	if (disk_open(e->disk, RESERVE_PATH, DISK_WRITE | DISK_CREATE | DISK_REPLACE, &e->reserve) < 0)
+		return; /* the store works without; ENOSPC is then met earlier */
+	reserve_restore(e);
+}
+
+bool reserve_release(struct engine *e)
+{
+	uint64_t size;
+
+	(void)pthread_mutex_lock(&e->state_lock);
+	struct disk_file *file = e->reserve;
+	bool released = file && e->reserve_held;
+	e->reserve_held = false;
+	(void)pthread_mutex_unlock(&e->state_lock);
+	return released && disk_size(file, &size) == 0 && disk_truncate(file, 0) == 0;
+}
+
+void reserve_restore(struct engine *e)
+{
+	(void)pthread_mutex_lock(&e->state_lock);
+	bool needed = e->reserve && !e->reserve_held;
+	(void)pthread_mutex_unlock(&e->state_lock);
+	if (!needed || disk_reserve(e->reserve, 0, RESERVE_SIZE) < 0)
+		return;
+	(void)pthread_mutex_lock(&e->state_lock);
+	e->reserve_held = true;
+	(void)pthread_mutex_unlock(&e->state_lock);
+}
+
+void reserve_close(struct engine *e)
+{
+	disk_close(e->reserve);
+	e->reserve = NULL;
+}

@@ -1,0 +1,413 @@
+/* The tables of segments: by number (read without a lock), by UUID, and the list of those with open parts. */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "engine/core.h"
+
+enum { HASH_SIZE_FIRST = 256 };
+
+/* ---- Tables --------------------------------------------------------------------------------- */
+
+static struct engine_segment **bucket_of(struct engine *e, const struct uuid *uuid)
+{
+	/* Clients choose UUIDs: the store's secret seed keeps them from choosing buckets. */
+	uint8_t keyed[SUPERBLOCK_SEED_SIZE + sizeof(uuid->bytes)];
+	memcpy(keyed, e->superblock.seed, SUPERBLOCK_SEED_SIZE);
+	memcpy(keyed + SUPERBLOCK_SEED_SIZE, uuid->bytes, sizeof(uuid->bytes));
+	return &e->hash[hash64_of(keyed, sizeof(keyed)) % e->hash_size];
+}
+
+static int hash_grow(struct engine *e)
+{
+	size_t old_size = e->hash_size;
+	struct engine_segment **old = e->hash;
+	size_t size = old_size ? old_size * 2 : HASH_SIZE_FIRST;
+	struct engine_segment **hash = calloc(size, sizeof(struct engine_segment *));
+	if (!hash)
+		return -ENOMEM;
+
+	e->hash = hash;
+	e->hash_size = size;
+	for (size_t i = 0; i < old_size; i++) {
+		for (struct engine_segment *s = old[i], *next; s; s = next) {
+			next = s->hash_next;
+			struct engine_segment **bucket = bucket_of(e, &s->uuid);
+			s->hash_next = *bucket;
+			*bucket = s;
+		}
+	}
+	free(old);
+	return 0;
+}
+
+static struct engine_segment *find_locked(struct engine *e, const struct uuid *uuid)
+{
+	if (!e->hash_size)
+		return NULL;
+	for (struct engine_segment *s = *bucket_of(e, uuid); s; s = s->hash_next)
+		if (uuid_equal(&s->uuid, uuid))
+			return s;
+	return NULL;
+}
+
+static bool is_visible(struct engine_segment *segment)
+{
+	segment_lock(segment);
+	bool visible = segment->state != ENGINE_SEGMENT_REMOVED;
+	segment_unlock(segment);
+	return visible;
+}
+
+static int leaf_for(struct engine *e, uint32_t number,
+		    _Atomic(struct engine_segment *) **ret_slot)
+{
+	struct segment_leaf *leaf = atomic_load(&e->leaves[number / SEGMENT_LEAF_SIZE]);
+	if (!leaf) {
+		leaf = calloc(1, sizeof(*leaf));
+		if (!leaf)
+			return -ENOMEM;
+		atomic_store(&e->leaves[number / SEGMENT_LEAF_SIZE], leaf);
+	}
+	*ret_slot = &leaf->slots[number % SEGMENT_LEAF_SIZE];
+	return 0;
+}
+
+static struct engine_segment *segment_new(struct engine *e, const struct uuid *uuid,
+					  uint32_t number, enum engine_class class)
+{
+	struct engine_segment *segment = calloc(1, sizeof(*segment));
+	if (!segment)
+		return NULL;
+	segment->engine = e;
+	segment->uuid = *uuid;
+	segment->number = number;
+	segment->node = e->superblock.node;
+	segment->class = class;
+	segment->state = ENGINE_SEGMENT_VOLATILE;
+	segment->parts_loaded = true;
+	segment->frames_known = true;
+	(void)pthread_mutex_init(&segment->lock, NULL);
+	(void)pthread_cond_init(&segment->changed, NULL);
+	return segment;
+}
+
+static void segment_free(struct engine_segment *segment)
+{
+	for (size_t i = 0; i < segment->part_count; i++)
+		part_unref(segment->parts[i]);
+	free(segment->parts);
+	(void)pthread_mutex_destroy(&segment->lock);
+	(void)pthread_cond_destroy(&segment->changed);
+	free(segment);
+}
+
+static int add_locked(struct engine *e, const struct uuid *uuid, uint32_t number,
+		      enum engine_class class, struct engine_segment **ret)
+{
+	struct engine_segment *segment = find_locked(e, uuid);
+	/* A removed one keeps its number and struct; its UUID may be used again. */
+	if (segment && is_visible(segment)) {
+		*ret = segment;
+		return -EEXIST;
+	}
+	if (number == 0)
+		number = atomic_load(&e->number_last) + 1;
+	if (number > SEGMENT_NUMBER_MAX)
+		return -EMFILE;
+
+	_Atomic(struct engine_segment *) *slot;
+	int r = leaf_for(e, number, &slot);
+	if (r == 0 && e->hash_count >= e->hash_size)
+		r = hash_grow(e);
+	if (r < 0)
+		return r;
+	segment = segment_new(e, uuid, number, class);
+	if (!segment)
+		return -ENOMEM;
+	struct engine_segment **bucket = bucket_of(e, uuid);
+	segment->hash_next = *bucket;
+	*bucket = segment;
+	e->hash_count++;
+	atomic_store(slot, segment);
+	if (number > atomic_load(&e->number_last))
+		atomic_store(&e->number_last, number);
+	*ret = segment;
+	return 0;
+}
+
+int segment_add(struct engine *e, const struct uuid *uuid, uint32_t number, enum engine_class class,
+		struct engine_segment **ret)
+{
+	(void)pthread_mutex_lock(&e->lock);
+	int r = add_locked(e, uuid, number, class, ret);
+	(void)pthread_mutex_unlock(&e->lock);
+	return r;
+}
+
+void segment_free_all(struct engine *e)
+{
+	for (unsigned i = 0; i < SEGMENT_LEAVES; i++) {
+		struct segment_leaf *leaf = atomic_load(&e->leaves[i]);
+		for (unsigned j = 0; leaf && j < SEGMENT_LEAF_SIZE; j++) {
+			struct engine_segment *segment = atomic_load(&leaf->slots[j]);
+			if (segment)
+				segment_free(segment);
+		}
+		free(leaf);
+	}
+	free(e->hash);
+}
+
+void segment_list_open(struct engine_segment *segment)
+{
+	struct engine *e = segment->engine;
+
+	(void)pthread_mutex_lock(&e->lock);
+	if (!segment->in_open_list) {
+		segment->in_open_list = true;
+		segment->open_prev = NULL;
+		segment->open_next = e->open_list;
+		if (e->open_list)
+			e->open_list->open_prev = segment;
+		e->open_list = segment;
+		e->open_count++;
+	}
+	(void)pthread_mutex_unlock(&e->lock);
+}
+
+void segment_unlist_open(struct engine_segment *segment)
+{
+	struct engine *e = segment->engine;
+
+	(void)pthread_mutex_lock(&e->lock);
+	if (segment->in_open_list) {
+		segment->in_open_list = false;
+		if (segment->open_prev)
+			segment->open_prev->open_next = segment->open_next;
+		else
+			e->open_list = segment->open_next;
+		if (segment->open_next)
+			segment->open_next->open_prev = segment->open_prev;
+		e->open_count--;
+	}
+	(void)pthread_mutex_unlock(&e->lock);
+}
+
+size_t segment_open_snapshot(struct engine *e, struct engine_segment **list, size_t count)
+{
+	size_t n = 0;
+
+	(void)pthread_mutex_lock(&e->lock);
+	for (struct engine_segment *s = e->open_list; s && n < count; s = s->open_next)
+		list[n++] = s;
+	(void)pthread_mutex_unlock(&e->lock);
+	return n;
+}
+
+int segment_record(struct engine_segment *segment, enum catalogue_state state, struct reterr *err)
+{
+	segment_lock(segment);
+	struct part *last =
+		segment->part_count ? segment->parts[segment->part_count - 1] : NULL;
+	struct catalogue_record record = {
+		.uuid = segment->uuid,
+		.number = segment->number,
+		.node = segment->node,
+		.epoch = segment->epoch,
+		.class = (uint8_t)segment->class,
+		.state = (uint8_t)state,
+		.part_start = last ? last->start : 0,
+		.created_ns = segment->created_ns,
+		.modified_ns = segment->modified_ns,
+		.born_root = segment->born_root,
+		.frames_next = segment->frames_known ? frame_scan_end(&segment->frames)
+						     : segment->frames_end,
+	};
+	record.length = state == CATALOGUE_OPEN ? record.part_start : segment->durable;
+	segment_unlock(segment);
+	return catalogue_put(segment->engine->catalogue, &record, err);
+}
+
+/* ---- The public part ------------------------------------------------------------------------ */
+
+struct engine_segment *engine_segment_find(struct engine *e, const struct uuid *uuid)
+{
+	(void)pthread_mutex_lock(&e->lock);
+	struct engine_segment *segment = find_locked(e, uuid);
+	(void)pthread_mutex_unlock(&e->lock);
+	return segment && is_visible(segment) ? segment : NULL;
+}
+
+static struct engine_segment *at_number(struct engine *e, uint32_t number)
+{
+	if (number == 0 || number > SEGMENT_NUMBER_MAX)
+		return NULL;
+	struct segment_leaf *leaf = atomic_load(&e->leaves[number / SEGMENT_LEAF_SIZE]);
+	return leaf ? atomic_load(&leaf->slots[number % SEGMENT_LEAF_SIZE]) : NULL;
+}
+
+struct engine_segment *engine_segment_at(struct engine *e, uint32_t number)
+{
+	struct engine_segment *segment = at_number(e, number);
+	return segment && is_visible(segment) ? segment : NULL;
+}
+
+struct engine_segment *engine_segment_next(struct engine *e, uint32_t after)
+{
+	uint32_t last = atomic_load(&e->number_last);
+
+	for (uint32_t number = after + 1; number <= last; number++) {
+		struct engine_segment *segment = at_number(e, number);
+		if (segment && is_visible(segment))
+			return segment;
+	}
+	return NULL;
+}
+
+uint32_t engine_segment_number(const struct engine_segment *segment)
+{
+	return segment->number;
+}
+
+const struct uuid *engine_segment_uuid(const struct engine_segment *segment)
+{
+	return &segment->uuid;
+}
+
+static uint64_t physical_size(const struct engine_segment *segment)
+{
+	uint64_t size = segment->sealed;
+	if (segment->wal)
+		size += segment->wal->reserved + PART_TABLE_COPIES * segment->wal->table_reserved;
+	else
+		size = segment->length;
+	return size;
+}
+
+void engine_segment_info(struct engine *e, struct engine_segment *segment,
+			 struct engine_segment_info *ret)
+{
+	(void)e;
+	segment_lock(segment);
+	*ret = (struct engine_segment_info){
+		.uuid = segment->uuid,
+		.number = segment->number,
+		.node = segment->node,
+		.epoch = segment->epoch,
+		.class = segment->class,
+		.state = segment->state,
+		.length = segment->length,
+		.durable = segment->durable,
+		.sealed = segment->sealed,
+		.frames_end = segment->frames_known ? frame_scan_end(&segment->frames)
+						    : segment->frames_end,
+		.physical = physical_size(segment),
+		.created_ns = segment->created_ns,
+		.modified_ns = segment->modified_ns,
+		.born_root = segment->born_root,
+		.frames_bad = segment->frames_known && segment->frames.bad,
+	};
+	segment_unlock(segment);
+}
+
+int engine_segment_create(struct engine *e, const struct uuid *uuid, struct engine_segment **ret)
+{
+	int r = engine_check_writable(e, NULL);
+	if (r < 0)
+		return r;
+	return segment_add(e, uuid, 0, ENGINE_CLASS_FOREIGN, ret);
+}
+
+void engine_segment_forget(struct engine *e, struct engine_segment *segment)
+{
+	(void)e;
+	segment_lock(segment);
+	if (segment->state == ENGINE_SEGMENT_VOLATILE && !segment->appending &&
+	    segment->writers == 0)
+		segment->state = ENGINE_SEGMENT_REMOVED;
+	segment_unlock(segment);
+}
+
+void engine_writer_add(struct engine *e, struct engine_segment *segment)
+{
+	(void)e;
+	segment_lock(segment);
+	segment->writers++;
+	segment_unlock(segment);
+}
+
+void engine_writer_drop(struct engine *e, struct engine_segment *segment)
+{
+	segment_lock(segment);
+	invariant(segment->writers > 0);
+	segment->writers--;
+	segment->writers_gone_ms = e->clock->now_ms(e->clock);
+	segment_unlock(segment);
+}
+
+static void remove_files(struct engine_segment *segment, struct part **parts, size_t count)
+{
+	struct disk *disk = segment->engine->disk;
+	char path[DISK_PATH_MAX];
+
+	/* What cannot be removed now, fsck removes: the catalogue says that the segment is gone. */
+	for (size_t i = 0; i < count; i++) {
+		part_path(PART_DATA, &segment->uuid, parts[i]->start, path);
+		(void)!disk_unlink(disk, path);
+		part_path(PART_TABLE, &segment->uuid, parts[i]->start, path);
+		(void)!disk_unlink(disk, path);
+		part_path(PART_INDEX, &segment->uuid, parts[i]->start, path);
+		(void)!disk_unlink(disk, path);
+	}
+	part_dir(PART_DATA, &segment->uuid, path);
+	(void)disk->ops->rmdir(disk, path);
+	part_dir(PART_TABLE, &segment->uuid, path);
+	(void)disk->ops->rmdir(disk, path);
+}
+
+int engine_segment_remove(struct engine *e, struct engine_segment *segment)
+{
+	int r = engine_check_writable(e, NULL);
+	if (r == 0)
+		r = segment_load_parts(segment, NULL);
+	if (r < 0)
+		return r;
+
+	segment_lock(segment);
+	while (segment->appending || segment->committing)
+		(void)pthread_cond_wait(&segment->changed, &segment->lock);
+	if (segment->state == ENGINE_SEGMENT_REMOVED || segment->writers) {
+		r = segment->writers ? -EBUSY : -ENOENT;
+		segment_unlock(segment);
+		return r;
+	}
+	bool registered = segment->registered;
+	segment->appending = segment->committing = true;
+	segment_unlock(segment);
+
+	if (registered)
+		r = segment_record(segment, CATALOGUE_REMOVED, NULL);
+
+	segment_lock(segment);
+	segment->appending = segment->committing = false;
+	struct part **parts = segment->parts;
+	size_t count = segment->part_count;
+	if (r == 0) {
+		segment->state = ENGINE_SEGMENT_REMOVED;
+		segment->wal = NULL;
+		segment->parts = NULL;
+		segment->part_count = segment->part_capacity = 0;
+	}
+	(void)pthread_cond_broadcast(&segment->changed);
+	segment_unlock(segment);
+	if (r < 0)
+		return r;
+
+	segment_unlist_open(segment);
+	page_cache_drop(e->cache, segment->number);
+	remove_files(segment, parts, count);
+	for (size_t i = 0; i < count; i++)
+		part_unref(parts[i]);
+	free(parts);
+	return 0;
+}

@@ -1,0 +1,587 @@
+#include "engine/wal.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "base/invariant.h"
+#include "engine/part_scan.h"
+#include "engine/sealed.h"
+
+static uint64_t block_floor(uint64_t offset)
+{
+	return offset - offset % DISK_BLOCK_SIZE;
+}
+
+static uint64_t block_ceil(uint64_t offset)
+{
+	return block_floor(offset + DISK_BLOCK_SIZE - 1);
+}
+
+static uint64_t min_u64(uint64_t a, uint64_t b)
+{
+	return a < b ? a : b;
+}
+
+/* One slice of zeros for all: never written to. */
+static const uint8_t *zeros(void)
+{
+	static const _Alignas(DISK_BLOCK_SIZE) uint8_t slice[WAL_TABLE_WINDOW];
+	return slice;
+}
+
+static struct iovec zero_iov(uint64_t size)
+{
+	/* struct iovec has no const; nobody writes through it. */
+	union {
+		const uint8_t *in;
+		void *out;
+	} address = {.in = zeros()};
+	return (struct iovec){.iov_base = address.out, .iov_len = (size_t)size};
+}
+
+/* ---- Open and free -------------------------------------------------------------------------- */
+
+static int make_memory(struct wal *wal, const void *head)
+{
+	size_t pages = (size_t)(wal->geometry.data_size / PART_PAGE_SIZE);
+	void *blocks = NULL;
+
+	if (posix_memalign(&blocks, DISK_BLOCK_SIZE, (size_t)2 * DISK_BLOCK_SIZE) != 0)
+		return -ENOMEM;
+	wal->block = blocks;
+	wal->table_block = wal->block + DISK_BLOCK_SIZE;
+	memset(wal->block, 0, (size_t)2 * DISK_BLOCK_SIZE);
+	wal->first = malloc(pages * sizeof(*wal->first));
+	if (!wal->first)
+		return -ENOMEM;
+	memset(wal->first, 0xff, pages * sizeof(*wal->first));
+	int r = hash_stream_new(&wal->entry_hash);
+	return r < 0 ? r : part_sums_new(wal->start, wal->geometry.data_size, head, &wal->sums);
+}
+
+static int make_directory(struct wal *wal)
+{
+	char path[DISK_PATH_MAX];
+	part_dir(PART_DATA, &wal->segment, path);
+	int r = disk_mkdir(wal->disk, path);
+	if (r == -EEXIST)
+		return 0;
+	return r < 0 ? r : disk_sync_dir(wal->disk, "segments");
+}
+
+static int make_file(struct wal *wal)
+{
+	const struct part_geometry *g = &wal->geometry;
+	char dir[DISK_PATH_MAX], path[DISK_PATH_MAX];
+
+	part_dir(PART_DATA, &wal->segment, dir);
+	part_path(PART_DATA, &wal->segment, wal->start, path);
+	int r = make_directory(wal);
+	if (r == 0)
+		r = disk_open(wal->disk, path,
+			      DISK_WRITE | DISK_CREATE | DISK_REPLACE | DISK_DIRECT, &wal->file);
+	/* The final size at once, so that no commit has to record a new one. */
+	if (r == 0)
+		r = disk_truncate(wal->file, part_table_offset(g, PART_TABLE_COPIES));
+	if (r == 0) {
+		struct wal_reservation first = wal_reservation_for(wal, DISK_BLOCK_SIZE);
+		r = wal_reserve(wal, &first);
+		if (r == 0)
+			wal_reserved(wal, &first);
+	}
+	if (r == 0)
+		r = wal_zero_write(wal, 0, min_u64(WAL_TABLE_WINDOW, g->table_size), true);
+	if (r == 0)
+		wal->table_zeroed = min_u64(WAL_TABLE_WINDOW, g->table_size);
+	return r == 0 ? disk_sync_dir(wal->disk, dir) : r;
+}
+
+static struct wal *wal_new(struct disk *disk, struct pool *pool,
+			   const struct part_geometry *geometry, const struct uuid *segment,
+			   uint64_t start)
+{
+	struct wal *wal = calloc(1, sizeof(*wal));
+	if (wal)
+		*wal = (struct wal){.disk = disk,
+				    .pool = pool,
+				    .geometry = *geometry,
+				    .segment = *segment,
+				    .start = start,
+				    .tag = part_tag(segment, start),
+				    .zero_ahead = WAL_ZERO_SLICE};
+	return wal;
+}
+
+int wal_open(struct disk *disk, struct pool *pool, const struct part_geometry *geometry,
+	     const struct uuid *segment, uint64_t start, uint32_t epoch, const void *head,
+	     struct reterr *err, struct wal **ret)
+{
+	char text[UUID_TEXT_LENGTH + 1];
+	struct wal *wal = wal_new(disk, pool, geometry, segment, start);
+	if (!wal)
+		return -ENOMEM;
+	wal->epoch = epoch;
+
+	int r = make_memory(wal, head);
+	if (r == 0)
+		r = make_file(wal);
+	if (r < 0) {
+		wal_free(wal);
+		return reterr_set(err, r, "segment %s: a new part at byte %" PRIu64 " cannot be made: %s",
+				  uuid_format(segment, text), start, strerror(-r));
+	}
+	*ret = wal;
+	return 0;
+}
+
+struct recovering {
+	struct wal *wal;
+	struct frame_scan *frames;
+};
+
+static void recovered_frame(void *arg, uint64_t offset, uint64_t size)
+{
+	(void)size;
+	wal_note_frame(arg, offset);
+}
+
+static int recovered_bytes(void *arg, const void *data, size_t size)
+{
+	struct recovering *r = arg;
+
+	part_sums_feed(r->wal->sums, data, size);
+	frame_scan_feed(r->frames, data, size, recovered_frame, r->wal);
+	return 0;
+}
+
+static int recover_tail(struct wal *wal, uint64_t length)
+{
+	wal->accepted = wal->durable = wal->reserved = length;
+	wal->buffered = length - length % PART_PAGE_SIZE;
+	size_t size = (size_t)(length - wal->buffered);
+	wal->tail = malloc(size + 1);
+	if (!wal->tail)
+		return -ENOMEM;
+	return disk_read_full(wal->file, wal->tail, size, wal->buffered);
+}
+
+int wal_recover(struct disk *disk, struct pool *pool, struct part_scan *scan, const void *head,
+		struct frame_scan *frames, struct wal **ret)
+{
+	char path[DISK_PATH_MAX];
+	struct wal *wal = wal_new(disk, pool, &scan->geometry, &scan->segment, scan->start);
+	if (!wal)
+		return -ENOMEM;
+
+	struct recovering recovering = {.wal = wal, .frames = frames};
+	part_path(PART_DATA, &scan->segment, scan->start, path);
+	int r = make_memory(wal, head);
+	if (r == 0)
+		r = disk_open(disk, path, DISK_READ, &wal->file);
+	scan->file = wal->file;
+	scan->bytes = recovered_bytes;
+	scan->arg = &recovering;
+	if (r == 0)
+		r = part_scan(scan);
+	if (r == 0)
+		r = recover_tail(wal, scan->length);
+	if (r < 0) {
+		wal_free(wal);
+		return r;
+	}
+	wal->entries = scan->entries;
+	*ret = wal;
+	return 0;
+}
+
+void wal_free(struct wal *wal)
+{
+	if (!wal)
+		return;
+	for (unsigned i = 0; i < wal->chunk_count; i++)
+		pool_give(wal->pool, wal->chunks[i]);
+	disk_close(wal->file);
+	part_sums_free(wal->sums);
+	hash_stream_free(wal->entry_hash);
+	free(wal->first);
+	free(wal->block);
+	free(wal->tail);
+	free(wal);
+}
+
+/* ---- Room ----------------------------------------------------------------------------------- */
+
+static uint64_t buffer_end(const struct wal *wal)
+{
+	if (wal->chunk_count == 0)
+		return wal->accepted;
+	return wal->chunk_base + (uint64_t)wal->chunk_count * POOL_CHUNK_SIZE;
+}
+
+/* A commit in flight and the one after it each take a slot. */
+static uint64_t table_needed(const struct wal *wal)
+{
+	return ((uint64_t)wal->entries + 2) * PART_ENTRY_SIZE;
+}
+
+bool wal_has_room(const struct wal *wal, uint64_t size)
+{
+	return size <= wal->geometry.data_size - wal->accepted &&
+	       table_needed(wal) <= wal->geometry.table_size;
+}
+
+bool wal_fits(const struct wal *wal, uint64_t size)
+{
+	return wal_has_room(wal, size) && wal->accepted + size <= wal->reserved &&
+	       table_needed(wal) <= wal->table_reserved &&
+	       wal->accepted + size <= buffer_end(wal) &&
+	       wal->accepted + size - wal->durable <= WAL_PENDING_MAX;
+}
+
+int wal_buffer(struct wal *wal, uint64_t size)
+{
+	while (wal->accepted + size > buffer_end(wal)) {
+		uint8_t *chunk;
+		invariant(wal->chunk_count < WAL_CHUNKS_MAX);
+		int r = pool_take(wal->pool, &chunk);
+		if (r < 0)
+			return r;
+		if (wal->chunk_count == 0) {
+			wal->chunk_base = wal->buffered;
+			if (wal->accepted > wal->buffered)
+				memcpy(chunk, wal->tail, (size_t)(wal->accepted - wal->buffered));
+			free(wal->tail);
+			wal->tail = NULL;
+		}
+		wal->chunks[wal->chunk_count++] = chunk;
+	}
+	return 0;
+}
+
+struct wal_reservation wal_reservation_for(const struct wal *wal, uint64_t size)
+{
+	const struct part_geometry *g = &wal->geometry;
+	struct wal_reservation wanted = {.data = wal->reserved, .table = wal->table_reserved};
+	uint64_t data = block_ceil(wal->accepted + size);
+
+	if (data > wanted.data)
+		wanted.data = min_u64(data, g->data_size);
+	while (wanted.table < table_needed(wal) && wanted.table < g->table_size)
+		wanted.table = min_u64(wanted.table + WAL_TABLE_WINDOW, g->table_size);
+	return wanted;
+}
+
+int wal_reserve(struct wal *wal, struct wal_reservation *wanted)
+{
+	const struct part_geometry *g = &wal->geometry;
+	int r = 0;
+
+	if (wanted->data > wal->reserved) {
+		uint64_t window = min_u64(wal->reserved + WAL_RESERVE_WINDOW, g->data_size);
+		if (window < wanted->data)
+			window = wanted->data;
+		r = disk_reserve(wal->file, wal->reserved, window - wal->reserved);
+		if (r == -ENOSPC && window > wanted->data)
+			r = disk_reserve(wal->file, wal->reserved, wanted->data - wal->reserved);
+		else
+			wanted->data = window;
+	}
+	for (unsigned copy = 0; copy < PART_TABLE_COPIES && r == 0; copy++)
+		if (wanted->table > wal->table_reserved)
+			r = disk_reserve(wal->file, part_table_offset(g, copy) + wal->table_reserved,
+					 wanted->table - wal->table_reserved);
+	return r;
+}
+
+void wal_reserved(struct wal *wal, const struct wal_reservation *got)
+{
+	if (got->data > wal->reserved)
+		wal->reserved = got->data;
+	if (got->table > wal->table_reserved)
+		wal->table_reserved = got->table;
+}
+
+/* ---- Bytes in ------------------------------------------------------------------------------- */
+
+void wal_accept(struct wal *wal, const void *data, size_t size)
+{
+	const uint8_t *from = data;
+
+	while (size) {
+		uint64_t at = wal->accepted - wal->chunk_base;
+		size_t inside = (size_t)(at % POOL_CHUNK_SIZE);
+		size_t piece = POOL_CHUNK_SIZE - inside;
+		if (piece > size)
+			piece = size;
+		memcpy(wal->chunks[at / POOL_CHUNK_SIZE] + inside, from, piece);
+		wal->accepted += piece;
+		from += piece;
+		size -= piece;
+	}
+}
+
+void wal_note_frame(struct wal *wal, uint64_t offset)
+{
+	uint64_t page = offset > wal->start ? (offset - wal->start) / PART_PAGE_SIZE : 0;
+
+	if (wal->first[page] == INDEX_NO_FRAME)
+		wal->first[page] = (uint32_t)(offset + INDEX_BIAS - wal->start);
+}
+
+void wal_copy(const struct wal *wal, void *data, size_t size, uint64_t offset)
+{
+	uint8_t *to = data;
+
+	invariant(offset >= wal->buffered && offset + size <= wal->accepted);
+	if (wal->chunk_count == 0) {
+		if (size)
+			memcpy(to, wal->tail + (offset - wal->buffered), size);
+		return;
+	}
+	while (size) {
+		uint64_t at = offset - wal->chunk_base;
+		size_t inside = (size_t)(at % POOL_CHUNK_SIZE);
+		size_t piece = POOL_CHUNK_SIZE - inside;
+		if (piece > size)
+			piece = size;
+		memcpy(to, wal->chunks[at / POOL_CHUNK_SIZE] + inside, piece);
+		to += piece;
+		offset += piece;
+		size -= piece;
+	}
+}
+
+void wal_shrink(struct wal *wal)
+{
+	size_t size = (size_t)(wal->accepted - wal->buffered);
+
+	if (wal->chunk_count == 0 || wal->durable != wal->accepted)
+		return;
+	uint8_t *tail = malloc(size + 1);
+	if (!tail)
+		return; /* the chunks stay: no harm */
+	wal_copy(wal, tail, size, wal->buffered);
+	for (unsigned i = 0; i < wal->chunk_count; i++)
+		pool_give(wal->pool, wal->chunks[i]);
+	wal->chunk_count = 0;
+	wal->tail = tail;
+}
+
+/* ---- Commit --------------------------------------------------------------------------------- */
+
+bool wal_zero_in_the_way(const struct wal *wal)
+{
+	return wal->zeroing && block_ceil(wal->accepted) > wal->zero_from &&
+	       block_floor(wal->durable) < wal->zero_to;
+}
+
+void wal_commit_prepare(struct wal *wal)
+{
+	invariant(wal->accepted > wal->durable && wal->chunk_count > 0);
+	wal->commit_from = wal->durable;
+	wal->commit_to = wal->accepted;
+	wal->iov_count = 0;
+
+	/* Whole blocks go out of the chunks, the partial one at the end out of a copy. */
+	uint64_t offset = block_floor(wal->commit_from);
+	uint64_t whole_end = block_floor(wal->commit_to);
+	while (offset < whole_end) {
+		uint64_t at = offset - wal->chunk_base;
+		size_t inside = (size_t)(at % POOL_CHUNK_SIZE);
+		size_t piece = (size_t)min_u64(POOL_CHUNK_SIZE - inside, whole_end - offset);
+		wal->iov[wal->iov_count++] = (struct iovec){
+			.iov_base = wal->chunks[at / POOL_CHUNK_SIZE] + inside, .iov_len = piece};
+		offset += piece;
+	}
+	if (wal->commit_to > whole_end) {
+		size_t rest = (size_t)(wal->commit_to - whole_end);
+		wal_copy(wal, wal->block, rest, whole_end);
+		memset(wal->block + rest, 0, DISK_BLOCK_SIZE - rest);
+		wal->iov[wal->iov_count++] =
+			(struct iovec){.iov_base = wal->block, .iov_len = DISK_BLOCK_SIZE};
+	}
+	invariant(wal->iov_count <= (int)ARRAY_SIZE(wal->iov));
+}
+
+typedef void piece_fn(void *arg, const void *data, size_t size);
+
+/* The committed bytes as they lie in the iovecs, without what pads them to blocks. */
+static void each_piece(const struct wal *wal, piece_fn *fn, void *arg)
+{
+	uint64_t offset = block_floor(wal->commit_from);
+
+	for (int i = 0; i < wal->iov_count; i++) {
+		const uint8_t *data = wal->iov[i].iov_base;
+		uint64_t end = offset + wal->iov[i].iov_len;
+		uint64_t from = offset > wal->commit_from ? offset : wal->commit_from;
+		uint64_t to = min_u64(end, wal->commit_to);
+		fn(arg, data + (from - offset), (size_t)(to - from));
+		offset = end;
+	}
+}
+
+static void hash_piece(void *arg, const void *data, size_t size)
+{
+	hash_stream_update(arg, data, size);
+}
+
+static void sum_piece(void *arg, const void *data, size_t size)
+{
+	part_sums_feed(arg, data, size);
+}
+
+static struct hash commit_hash(const struct wal *wal)
+{
+	size_t size = (size_t)(wal->commit_to - wal->commit_from);
+	size_t skip = (size_t)(wal->commit_from % DISK_BLOCK_SIZE);
+
+	if (wal->iov_count == 1)
+		return hash_of((const uint8_t *)wal->iov[0].iov_base + skip, size);
+	hash_stream_reset(wal->entry_hash);
+	each_piece(wal, hash_piece, wal->entry_hash);
+	return hash_stream_sum(wal->entry_hash);
+}
+
+void wal_commit_build(struct wal *wal, struct disk_job *job)
+{
+	uint32_t slot = wal->entries;
+	struct part_entry entry = {.offset = wal->start + wal->commit_from,
+				   .length = (uint32_t)(wal->commit_to - wal->commit_from),
+				   .epoch = wal->epoch,
+				   .sequence = (uint64_t)slot + 1,
+				   .hash = commit_hash(wal)};
+	uint32_t in_block = slot % PART_ENTRIES_PER_BLOCK;
+	uint64_t table_block_at = (uint64_t)(slot - in_block) * PART_ENTRY_SIZE;
+
+	if (in_block == 0)
+		memset(wal->table_block, 0, DISK_BLOCK_SIZE);
+	part_entry_store(wal->table_block + (size_t)in_block * PART_ENTRY_SIZE, &entry, wal->tag);
+	wal->table_iov =
+		(struct iovec){.iov_base = wal->table_block, .iov_len = DISK_BLOCK_SIZE};
+
+	*job = (struct disk_job){.file = wal->file, .write_count = 1 + PART_TABLE_COPIES};
+	job->writes[0] = (struct disk_write){.iov = wal->iov,
+					     .iov_count = wal->iov_count,
+					     .offset = block_floor(wal->commit_from)};
+	for (unsigned copy = 0; copy < PART_TABLE_COPIES; copy++)
+		job->writes[1 + copy] = (struct disk_write){
+			.iov = &wal->table_iov,
+			.iov_count = 1,
+			.offset = part_table_offset(&wal->geometry, copy) + table_block_at};
+}
+
+void wal_commit_sum(struct wal *wal)
+{
+	each_piece(wal, sum_piece, wal->sums);
+}
+
+void wal_commit_done(struct wal *wal)
+{
+	uint64_t size = wal->commit_to - wal->commit_from;
+	unsigned unneeded = 0;
+
+	wal->entries++;
+	wal->durable = wal->commit_to;
+	wal->small_commits = size <= WAL_SMALL_COMMIT;
+	if (wal->zeroed < block_ceil(wal->durable))
+		wal->zeroed = block_ceil(wal->durable);
+
+	wal->buffered = wal->durable - wal->durable % PART_PAGE_SIZE;
+	while (unneeded < wal->chunk_count &&
+	       wal->chunk_base + POOL_CHUNK_SIZE <= wal->buffered) {
+		pool_give(wal->pool, wal->chunks[unneeded++]);
+		wal->chunk_base += POOL_CHUNK_SIZE;
+	}
+	wal->chunk_count -= unneeded;
+	memmove(wal->chunks, wal->chunks + unneeded, wal->chunk_count * sizeof(wal->chunks[0]));
+}
+
+/* ---- Zeros ahead ---------------------------------------------------------------------------- */
+
+static bool table_zeros_wanted(const struct wal *wal)
+{
+	return wal->table_zeroed < wal->geometry.table_size &&
+	       table_needed(wal) + WAL_TABLE_WINDOW / 2 > wal->table_zeroed;
+}
+
+bool wal_zero_wanted(const struct wal *wal)
+{
+	if (wal->zeroing || !wal->small_commits || wal->zero_ahead == 0)
+		return false;
+	return table_zeros_wanted(wal) || (wal->zeroed < wal->geometry.data_size &&
+					   wal->zeroed < wal->accepted + wal->zero_ahead / 2);
+}
+
+bool wal_zero_claim(struct wal *wal, uint64_t *ret_offset, uint64_t *ret_size, bool *ret_table)
+{
+	const struct part_geometry *g = &wal->geometry;
+
+	if (wal->zeroing || !wal->small_commits || wal->zero_ahead == 0)
+		return false;
+	if (table_zeros_wanted(wal)) {
+		*ret_offset = wal->table_zeroed;
+		*ret_size = min_u64(WAL_TABLE_WINDOW, g->table_size - wal->table_zeroed);
+		*ret_table = true;
+		return true;
+	}
+
+	/* Never into a block that a commit may be writing now. */
+	uint64_t from = block_ceil(wal->accepted);
+	if (from < wal->zeroed)
+		from = wal->zeroed;
+	if (from >= wal->accepted + wal->zero_ahead || from >= g->data_size)
+		return false;
+	*ret_offset = from;
+	*ret_size = min_u64(WAL_ZERO_SLICE, g->data_size - from);
+	*ret_table = false;
+	wal->zeroing = true;
+	wal->zero_from = from;
+	wal->zero_to = from + *ret_size;
+	return true;
+}
+
+int wal_zero_write(struct wal *wal, uint64_t offset, uint64_t size, bool table)
+{
+	struct iovec iov[WAL_ZERO_SLICE / WAL_TABLE_WINDOW];
+	int iov_count = 0;
+
+	for (uint64_t done = 0; done < size;) {
+		uint64_t piece = min_u64(size - done, WAL_TABLE_WINDOW);
+		iov[iov_count++] = zero_iov(piece);
+		done += piece;
+	}
+	struct disk_job job = {.file = wal->file, .write_count = 1};
+	job.writes[0] = (struct disk_write){.iov = iov, .iov_count = iov_count, .offset = offset};
+	if (table) {
+		job.write_count = PART_TABLE_COPIES;
+		for (unsigned copy = 0; copy < PART_TABLE_COPIES; copy++)
+			job.writes[copy] = (struct disk_write){
+				.iov = iov,
+				.iov_count = iov_count,
+				.offset = part_table_offset(&wal->geometry, copy) + offset};
+	}
+	return disk_commit(wal->disk, &job, 1);
+}
+
+void wal_zero_done(struct wal *wal, uint64_t offset, uint64_t size, bool table, int result)
+{
+	if (!table)
+		wal->zeroing = false;
+	if (result < 0) {
+		/* Only speed is lost: a disk that is full or failing says so to the next commit. */
+		wal->zero_ahead = 0;
+		return;
+	}
+	if (table) {
+		wal->table_zeroed = offset + size;
+		if (wal->table_reserved < wal->table_zeroed)
+			wal->table_reserved = wal->table_zeroed;
+		return;
+	}
+	wal->zeroed = offset + size;
+	if (wal->reserved >= offset && wal->reserved < wal->zeroed)
+		wal->reserved = wal->zeroed;
+	if (wal->zero_ahead < WAL_ZERO_WINDOW)
+		wal->zero_ahead *= 2;
+}
