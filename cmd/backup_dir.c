@@ -12,9 +12,10 @@
 
 #include "base/buf.h"
 #include "cmd/io.h"
-#include "cmd/root_text.h"
+#include "cmd/root_parse.h"
 #include "cmd/text.h"
 #include "engine/engine.h"
+#include "fs/root_text.h"
 
 enum { NAME_SIZE = UUID_TEXT_LENGTH + 8 };
 
@@ -120,7 +121,7 @@ int backup_dir_read_root(const struct backup_dir *dir, struct engine_root *ret, 
 {
 	static const char *const names[] = {"roots/current", "current", "space/space_root",
 					    "space_root"};
-	CLEANUP(buf_done) struct buf text = {.max = ROOT_TEXT_SIZE_MAX};
+	CLEANUP(buf_done) struct buf text = {.max = ROOT_PARSE_SIZE_MAX};
 	int r = -ENOENT;
 	size_t i = 0;
 
@@ -130,7 +131,7 @@ int backup_dir_read_root(const struct backup_dir *dir, struct engine_root *ret, 
 		return reterr_set(err, r, "it holds no root: no roots/current");
 	if (r < 0)
 		return reterr_set(err, r, "%s: %s", names[i - 1], strerror(-r));
-	r = root_text_parse((struct slice){.data = text.data, .size = text.size}, ret);
+	r = root_parse((struct slice){.data = text.data, .size = text.size}, ret);
 	return r < 0 ? reterr_set(err, -EBADMSG,
 				  "%s: it is no root: "
 				  "{\"transaction_id\": UUID, \"offset\": N} is one",
@@ -141,11 +142,12 @@ int backup_dir_read_root(const struct backup_dir *dir, struct engine_root *ret, 
 int backup_dir_write_root(const struct backup_dir *dir, const struct engine_root *root,
 			  struct reterr *err)
 {
-	char text[ROOT_TEXT_SIZE_MAX];
-	size_t length = root_text_format(root, text, sizeof(text));
+	CLEANUP(buf_done) struct buf text = {.max = ROOT_TEXT_MAX};
 	CLEANUP(io_close) int roots = open_below(dir->top, "roots");
 
-	int r = roots < 0 ? roots : io_replace_file(roots, "current", text, length);
+	int r = roots < 0 ? roots : root_text_print(root, &text);
+	if (r == 0)
+		r = io_replace_file(roots, "current", text.data, text.size);
 	return r < 0 ? reterr_set(err, r, "roots/current: %s", strerror(-r)) : 0;
 }
 

@@ -3,10 +3,12 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-#include "cmd/root_text.h"
+#include "base/buf.h"
 #include "cmd/text.h"
 #include "cmd/where.h"
 #include "engine/engine.h"
+#include "fs/root_text.h"
+#include "fs/utc.h"
 
 void print_begin(struct print *print)
 {
@@ -28,10 +30,10 @@ static void next_object(struct print *print)
 
 void print_segment(struct print *print, const struct where_segment *segment)
 {
-	char uuid[UUID_TEXT_LENGTH + 1], time[TEXT_TIME_LENGTH];
+	char uuid[UUID_TEXT_LENGTH + 1], time[UTC_TEXT_SIZE];
 
 	(void)uuid_format(&segment->uuid, uuid);
-	(void)text_time(segment->modified_ns, time);
+	(void)utc_format(segment->modified_ns, time);
 	if (!print->json) {
 		(void)printf("%s  %-8s %14" PRIu64 "  %14" PRIu64 "  %s\n", uuid, segment->state,
 			     segment->length, segment->durable, time);
@@ -58,31 +60,40 @@ void print_atom(struct print *print, const struct uuid *segment, uint64_t offset
 		     offset, size);
 }
 
+/* As roots/<seq> of a mount, but for the newline. */
+static void print_root_object(const struct engine_root *root)
+{
+	CLEANUP(buf_done) struct buf text = {.max = ROOT_TEXT_MAX};
+	if (root_text_print(root, &text) < 0)
+		(void)fputs("null", stdout);
+	else
+		(void)fwrite(text.data, 1, text.size - 1, stdout);
+}
+
 void print_root(struct print *print, const struct engine_root *root)
 {
-	char time[TEXT_TIME_LENGTH], pointer[TEXT_POINTER_LENGTH], text[ROOT_TEXT_SIZE_MAX];
+	char time[UTC_TEXT_SIZE], pointer[TEXT_POINTER_LENGTH];
 
 	if (print->json) {
 		next_object(print);
-		size_t length = root_text_format(root, text, sizeof(text));
-		(void)printf("%.*s", (int)length - 1, text); /* without its newline */
+		print_root_object(root);
 		return;
 	}
 	(void)printf("%8" PRIu64 "  %s  %-50s  node %" PRIu32 "\n", root->seq,
-		     text_time(root->time_ns, time), text_pointer(&root->pointer, pointer),
+		     utc_format(root->time_ns, time), text_pointer(&root->pointer, pointer),
 		     root->node);
 }
 
 void print_root_alone(const struct engine_root *root, bool json)
 {
-	char time[TEXT_TIME_LENGTH], pointer[TEXT_POINTER_LENGTH], text[ROOT_TEXT_SIZE_MAX];
+	char time[UTC_TEXT_SIZE], pointer[TEXT_POINTER_LENGTH];
 
 	if (json) {
-		(void)root_text_format(root, text, sizeof(text));
-		(void)fputs(text, stdout);
+		print_root_object(root);
+		(void)putchar('\n');
 		return;
 	}
 	(void)printf("root     %" PRIu64 "\npointer  %s\ntime     %s\nnode     %" PRIu32 "\n",
 		     root->seq, text_pointer(&root->pointer, pointer),
-		     text_time(root->time_ns, time), root->node);
+		     utc_format(root->time_ns, time), root->node);
 }

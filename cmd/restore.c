@@ -21,7 +21,6 @@
 #include "cmd/text.h"
 #include "cmd/verb.h"
 #include "engine/engine.h"
-#include "fs/root_json.h"
 
 struct restore {
 	const char *slots[2]; /* DIR STORE */
@@ -193,14 +192,11 @@ static int add_size(void *arg, const struct uuid *segment, uint64_t size)
 
 static int set_root(struct restore *restore, const struct engine_root *root, struct reterr *err)
 {
-	CLEANUP(buf_done) struct buf payload = {.max = ROOT_JSON_SIZE_MAX};
 	char pointer[TEXT_POINTER_LENGTH];
 	struct reterr cause = {0};
 
-	int r = root_json_print(&root->pointer, &payload);
-	if (r == 0)
-		r = engine_root_publish(restore->engine, ENGINE_ROOT_EXPECT_ANY, &root->pointer,
-					payload.data, payload.size, NULL, &cause);
+	int r = engine_root_publish(restore->engine, ENGINE_ROOT_EXPECT_ANY, &root->pointer, NULL,
+				    0, NULL, &cause);
 	if (r > 0 || r == -ENODATA)
 		return reterr_set(err, -ENODATA,
 				  "its root points at %s, and the copy has no whole atom there",

@@ -140,16 +140,13 @@ static int list(struct where *where, const struct root_verb *verb, struct reterr
 
 static int publish(struct where *where, struct root_verb *verb, struct reterr *err)
 {
-	struct engine_root root;
+	struct engine_root wanted = {.pointer = verb->pointer}, root;
 	int r = 0;
 
-	if (verb->action == ACTION_ROLLBACK) {
-		r = where->ops->root(where, verb->seq, &root, err);
-		if (r == 0)
-			verb->pointer = root.pointer;
-	}
+	if (verb->action == ACTION_ROLLBACK)
+		r = where->ops->root(where, verb->seq, &wanted, err);
 	if (r == 0)
-		r = where->ops->publish(where, verb->expected, &verb->pointer, &root, err);
+		r = where->ops->publish(where, verb->expected, &wanted, &root, err);
 	if (r == 0)
 		print_root_alone(&root, verb->json);
 	return r;

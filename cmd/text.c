@@ -161,19 +161,6 @@ char *text_size(uint64_t bytes, char text[static TEXT_SIZE_LENGTH])
 	return text;
 }
 
-char *text_time(uint64_t time_ns, char text[static TEXT_TIME_LENGTH])
-{
-	time_t seconds = (time_t)(time_ns / 1000000000);
-	struct tm utc;
-	size_t length = 0;
-
-	if (gmtime_r(&seconds, &utc))
-		length = strftime(text, TEXT_TIME_LENGTH, "%Y-%m-%dT%H:%M:%S", &utc);
-	(void)snprintf(text + length, TEXT_TIME_LENGTH - length, ".%09uZ",
-		       (unsigned)(time_ns % 1000000000));
-	return text;
-}
-
 char *text_pointer(const struct engine_pointer *pointer, char text[static TEXT_POINTER_LENGTH])
 {
 	char uuid[UUID_TEXT_LENGTH + 1];

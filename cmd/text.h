@@ -24,7 +24,7 @@ MUST_CHECK int text_parse_size(const char *text, uint64_t *ret);
  */
 MUST_CHECK int text_parse_duration(const char *text, uint64_t unit_default_ms, uint64_t *ret_ms);
 
-/* What text_time writes, with 0 to 9 digits behind the second. */
+/* What utc_format() of fs/utc.h writes, with 0 to 9 digits behind the second. */
 MUST_CHECK int text_parse_time(const char *text, uint64_t *ret_ns);
 
 /* <uuid>/<offset>; a leading "atoms/" or "../atoms/" is what a copied path or link brings along. */
@@ -32,13 +32,11 @@ MUST_CHECK int text_parse_pointer(const char *text, struct engine_pointer *ret);
 
 enum {
 	TEXT_SIZE_LENGTH = 16,
-	TEXT_TIME_LENGTH = 40,
 	TEXT_POINTER_LENGTH = UUID_TEXT_LENGTH + 22,
 };
 
-/* All write a NUL too, and return TEXT. Sizes as "1.5 MiB", times as "2024-05-01T12:00:00.123456789Z". */
+/* Both write a NUL too, and return TEXT. Sizes as "1.5 MiB". */
 char *text_size(uint64_t bytes, char text[static TEXT_SIZE_LENGTH]);
-char *text_time(uint64_t time_ns, char text[static TEXT_TIME_LENGTH]);
 char *text_pointer(const struct engine_pointer *pointer, char text[static TEXT_POINTER_LENGTH]);
 
 #endif

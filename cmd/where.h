@@ -71,10 +71,11 @@ struct where_ops {
 	int (*root)(struct where *where, uint64_t seq, struct engine_root *ret, struct reterr *err);
 
 	/*
-	 * EXPECTED as in engine_root_publish. -ESTALE the newest root is another one; -ENODATA no whole atom begins at
-	 * POINTER. RET is the new root.
+	 * Publishes WANTED's pointer; if it has a seq, it is that old root again, with its payload. EXPECTED as in
+	 * engine_root_publish. -ESTALE the newest root is another one; -ENODATA no whole atom begins at the pointer. RET
+	 * is the new root.
 	 */
-	int (*publish)(struct where *where, uint64_t expected, const struct engine_pointer *pointer,
+	int (*publish)(struct where *where, uint64_t expected, const struct engine_root *wanted,
 		       struct engine_root *ret, struct reterr *err);
 	int (*prune)(struct where *where, uint64_t keep_from, bool dry_run, uint64_t *ret_dropped,
 		     struct reterr *err);

@@ -15,7 +15,6 @@
 #include "cmd/where.h"
 #include "engine/disk.h"
 #include "fs/render.h"
-#include "fs/root_json.h"
 
 enum { CHUNK_SIZE = 1 << 20, ATOMS_BATCH = 512 };
 
@@ -367,25 +366,20 @@ static int direct_root(struct where *where, uint64_t seq, struct engine_root *re
 	return r < 0 ? reterr_set(err, r, "root %" PRIu64 ": %s", seq, strerror(-r)) : 0;
 }
 
-static int direct_publish(struct where *where, uint64_t expected,
-			  const struct engine_pointer *pointer, struct engine_root *ret,
-			  struct reterr *err)
+static int direct_publish(struct where *where, uint64_t expected, const struct engine_root *wanted,
+			  struct engine_root *ret, struct reterr *err)
 {
-	CLEANUP(buf_done) struct buf payload = {.max = ROOT_JSON_SIZE_MAX};
 	char text[TEXT_POINTER_LENGTH];
 	struct reterr cause = {0};
 
-	/* What a ProtoDB client would have written itself: it reads it back from space_root. */
-	int r = root_json_print(pointer, &payload);
-	if (r == 0)
-		r = engine_root_publish(direct_of(where)->engine, expected, pointer, payload.data,
-					payload.size, ret, &cause);
+	int r = engine_root_publish(direct_of(where)->engine, expected, &wanted->pointer,
+				    wanted->payload, wanted->payload_size, ret, &cause);
 	if (r == -ESTALE)
 		return reterr_set(err, r, "the newest root is %" PRIu64 ", not %" PRIu64, ret->seq,
 				  expected);
 	if (r > 0 || r == -ENODATA)
 		return reterr_set(err, -ENODATA, "no whole atom begins at %s",
-				  text_pointer(pointer, text));
+				  text_pointer(&wanted->pointer, text));
 	return r < 0 ? reterr_set(err, r, "%s", store_why(&cause, r)) : 0;
 }
 

@@ -6,8 +6,9 @@
 
 #include "base/attr.h"
 #include "cmd/json_check.h"
-#include "cmd/root_text.h"
+#include "cmd/root_parse.h"
 #include "engine/engine.h"
+#include "fs/root_text.h"
 
 static const struct {
 	const char *text;
@@ -71,7 +72,7 @@ END_TEST
 
 static int parse(const char *text, struct engine_root *ret)
 {
-	return root_text_parse((struct slice){.data = (const uint8_t *)text, .size = strlen(text)},
+	return root_parse((struct slice){.data = (const uint8_t *)text, .size = strlen(text)},
 			       ret);
 }
 
@@ -84,12 +85,13 @@ START_TEST(a_root_is_read_back_as_it_was_written)
 		.node = UINT32_MAX,
 	};
 	struct engine_root back;
-	char text[ROOT_TEXT_SIZE_MAX];
+	struct buf text = {.max = ROOT_TEXT_MAX};
 
 	ck_assert_int_eq(uuid_parse(UUID, &root.pointer.segment), 0);
-	size_t length = root_text_format(&root, text, sizeof(text));
-	ck_assert_uint_eq(length, strlen(text));
-	ck_assert_int_eq(parse(text, &back), 0);
+	ck_assert_int_eq(root_text_print(&root, &text), 0);
+	ck_assert_int_eq(
+		root_parse((struct slice){.data = text.data, .size = text.size}, &back), 0);
+	buf_done(&text);
 	ck_assert(uuid_equal(&back.pointer.segment, &root.pointer.segment));
 	ck_assert_uint_eq(back.pointer.offset, root.pointer.offset);
 	ck_assert_uint_eq(back.seq, root.seq);
@@ -105,7 +107,7 @@ START_TEST(every_prefix_of_a_root_is_refused)
 
 	for (size_t length = 0; length < sizeof(whole) - 1; length++) {
 		const struct slice text = {.data = (const uint8_t *)whole, .size = length};
-		ck_assert_int_eq(root_text_parse(text, &root), -EINVAL);
+		ck_assert_int_eq(root_parse(text, &root), -EINVAL);
 	}
 	ck_assert_int_eq(parse(whole, &root), 0);
 	ck_assert_uint_eq(root.pointer.offset, 7);
@@ -139,13 +141,13 @@ END_TEST
 START_TEST(a_huge_root_is_refused)
 {
 	struct engine_root root;
-	char *text = malloc(ROOT_TEXT_SIZE_MAX + 2);
+	char *text = malloc(ROOT_PARSE_SIZE_MAX + 2);
 
-	memset(text, ' ', ROOT_TEXT_SIZE_MAX + 1);
-	text[ROOT_TEXT_SIZE_MAX + 1] = '\0';
+	memset(text, ' ', ROOT_PARSE_SIZE_MAX + 1);
+	text[ROOT_PARSE_SIZE_MAX + 1] = '\0';
 	ck_assert_int_eq(parse(text, &root), -EINVAL);
-	memset(text, '[', ROOT_TEXT_SIZE_MAX - 1);
-	text[ROOT_TEXT_SIZE_MAX - 1] = '\0';
+	memset(text, '[', ROOT_PARSE_SIZE_MAX - 1);
+	text[ROOT_PARSE_SIZE_MAX - 1] = '\0';
 	ck_assert_int_eq(parse(text, &root), -EINVAL);
 	free(text);
 }

@@ -8,6 +8,7 @@
 #include "base/attr.h"
 #include "cmd/text.h"
 #include "engine/engine.h"
+#include "fs/utc.h"
 
 static const struct {
 	const char *text;
@@ -163,13 +164,13 @@ START_TEST(times_are_written_and_read_back)
 	static const uint64_t times[] = {
 		0, 1, 1714564800123456789, 999999999, UINT64_C(4102444800) * 1000000000,
 	};
-	char text[TEXT_TIME_LENGTH];
+	char text[UTC_TEXT_SIZE];
 	for (size_t i = 0; i < ARRAY_SIZE(times); i++) {
 		uint64_t back_ns;
-		ck_assert_int_eq(text_parse_time(text_time(times[i], text), &back_ns), 0);
+		ck_assert_int_eq(text_parse_time(utc_format(times[i], text), &back_ns), 0);
 		ck_assert_uint_eq(back_ns, times[i]);
 	}
-	ck_assert_str_eq(text_time(1714564800123456789, text), "2024-05-01T12:00:00.123456789Z");
+	ck_assert_str_eq(utc_format(1714564800123456789, text), "2024-05-01T12:00:00.123456789Z");
 }
 END_TEST
 

@@ -1,8 +1,6 @@
-#include "cmd/root_text.h"
+#include "cmd/root_parse.h"
 
 #include <errno.h>
-#include <inttypes.h>
-#include <stdio.h>
 #include <string.h>
 
 #include <yajl/yajl_tree.h>
@@ -43,12 +41,12 @@ static int fill(yajl_val tree, struct engine_root *root)
 	return number_of(tree, "time", &root->time_ns) == -EINVAL ? -EINVAL : 0;
 }
 
-int root_text_parse(struct slice text, struct engine_root *ret)
+int root_parse(struct slice text, struct engine_root *ret)
 {
-	char copy[ROOT_TEXT_SIZE_MAX + 1], why[128];
+	char copy[ROOT_PARSE_SIZE_MAX + 1], why[128];
 	struct engine_root root;
 
-	if (text.size > ROOT_TEXT_SIZE_MAX || memchr(text.data, '\0', text.size))
+	if (text.size > ROOT_PARSE_SIZE_MAX || memchr(text.data, '\0', text.size))
 		return -EINVAL;
 	memcpy(copy, text.data, text.size);
 	copy[text.size] = '\0';
@@ -61,15 +59,4 @@ int root_text_parse(struct slice text, struct engine_root *ret)
 	if (r == 0)
 		*ret = root;
 	return r;
-}
-
-size_t root_text_format(const struct engine_root *root, char *text, size_t size)
-{
-	char uuid[UUID_TEXT_LENGTH + 1], time[TEXT_TIME_LENGTH];
-	int length = snprintf(text, size,
-			      "{\"transaction_id\": \"%s\", \"offset\": %" PRIu64
-			      ", \"seq\": %" PRIu64 ", \"time\": \"%s\", \"node\": %" PRIu32 "}\n",
-			      uuid_format(&root->pointer.segment, uuid), root->pointer.offset,
-			      root->seq, text_time(root->time_ns, time), root->node);
-	return length > 0 && (size_t)length < size ? (size_t)length : 0;
 }
