@@ -77,13 +77,11 @@ void fs_free(struct fs *fs)
 	if (!fs)
 		return;
 	fs_unmount(fs);
-	/* Allocated nodes first: their views' state must still be there. */
-	node_table_free(fs->nodes);
-	fs->nodes = NULL;
 	for (size_t i = FS_MODULES; i-- > 0;) {
 		if (fs_modules[i] && fs_modules[i]->stop && fs->states[i])
 			fs_modules[i]->stop(fs, fs->states[i]);
 	}
+	node_table_free(fs->nodes);
 	crew_free(fs->crew);
 	flock_table_free(fs->flocks);
 	error_ring_free(fs->errors);

@@ -3,4 +3,6 @@
 
 const struct module *const fs_modules[FS_MODULES] = {
 	[FS_MODULE_TOP] = &module_top,
+	[FS_MODULE_SPACE] = &module_space,
+	[FS_MODULE_WAL] = &module_wal,
 };

@@ -58,6 +58,12 @@ struct call {
 /* This operation may wait from here on. May be called more than once. Call it before taking locks. */
 void call_block(struct call *call);
 
+/*
+ * The same for what must not be done twice, and so cannot be interrupted: a caller who is told EINTR tries again. Writes,
+ * renames, publications.
+ */
+void call_leave(struct call *call);
+
 /* True if the caller has been answered EINTR: an operation may use it to stop early. */
 bool call_interrupted(const struct call *call);
 
@@ -227,7 +233,11 @@ struct module {
 	 * fs_state() then returns. Before the mount, one after the other.
 	 */
 	int (*start)(struct fs *fs, struct reterr *err, void **ret_state);
-	void (*stop)(struct fs *fs, void *state); /* may be NULL; STATE is not NULL */
+	/*
+	 * May be NULL; STATE is not. After the last call. The allocated nodes that are left are freed after it, so
+	 * their free() must not need STATE then.
+	 */
+	void (*stop)(struct fs *fs, void *state);
 };
 
 /* One per module, listed in fs/modules.c. */
