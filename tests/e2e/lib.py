@@ -589,6 +589,19 @@ def parse_frames(data):
     return frames, at
 
 
+class _Hash128(ctypes.Structure):
+    _fields_ = [("low", ctypes.c_uint64), ("high", ctypes.c_uint64)]
+
+
+def xxh3(data):
+    """XXH3-128 in hex, as `xxh128sum` prints it. protofs itself needs the library, so it is there."""
+    library = ctypes.CDLL("libxxhash.so.0")
+    library.XXH3_128bits.restype = _Hash128
+    library.XXH3_128bits.argtypes = [ctypes.c_char_p, ctypes.c_size_t]
+    value = library.XXH3_128bits(bytes(data), len(data))
+    return f"{value.high:016x}{value.low:016x}"
+
+
 # ---- Files ---------------------------------------------------------------------------------------
 
 

@@ -50,30 +50,78 @@ def init_spares_what_is_there():
             check(not os.path.exists(f"{base}/other/superblock"), f"a store of block size {size!r}")
 
 
+def superblock_with(good, offset, value):
+    """Both copies with the bytes VALUE at OFFSET, and a sum that says that it is meant."""
+    copies = b""
+    for at in range(0, len(good), 4096):
+        body = bytearray(good[at:at + 4080])
+        body[offset:offset + len(value)] = value
+        copies += bytes(body) + bytes.fromhex(xxh3(body))
+    return copies
+
+
 @test
-def a_store_of_a_newer_version():
+def a_store_of_a_newer_format():
     with Store() as store:
-        put(store, b"x")
-        superblock = store / "superblock"
-        good = read(superblock)
-        # The version is checked before the sum, or the sum says no: either way it is refused, not misread.
-        for offset in range(0, 64, 4):
-            bad = bytearray(good)
-            for copy in range(0, len(bad), 4096):
-                bad[copy + offset] ^= 0x7f
-            write(superblock, bytes(bad))
-            done = protofs("status", store, ok=1)
-            check_in(store.dir, done.err, f"the message about a superblock with byte {offset} changed")
+        pointer = put(store, b"x")
+        good = read(store / "superblock")
+        check_eq(superblock_with(good, 0, b""), good, "the superblock as the test writes it")
+        cases = {
+            "version 2": (8, struct.pack("<I", 2), True), "version 2^32-1": (8, b"\xff" * 4, True),
+            "version 0": (8, bytes(4), True), "an unknown incompat bit": (32, struct.pack("<Q", 1 << 40), True),
+            "an unknown ro_compat bit": (24, struct.pack("<Q", 2), False),
+            "an unknown compat bit": (16, struct.pack("<Q", 2), False),
+            "a block size of 0": (56, bytes(8), True), "a block size of 2^63": (56, struct.pack("<Q", 1 << 63), True),
+            "a block size of 65537": (56, struct.pack("<Q", 65537), True),
+        }
+        for what, (offset, value, refuse) in cases.items():
+            write(store / "superblock", superblock_with(good, offset, value))
             mount = store.mount()
             try:
                 mount.start()
+                check(not refuse, f"a superblock with {what} was mounted")
+                check_eq(read(mount / f"atoms/{pointer}"), b"x", f"the atom of a store with {what}")
+                if "ro_compat" in what:
+                    check_errno(errno.EROFS, f"a write to a store with {what}", append, mount / f"space/{new_uuid()}", b"x")
+                mount.umount()
+            except MountFailed as failed:
+                check(refuse, f"a superblock with {what} is refused: {failed.output}")
+                check_in(store.dir, failed.output, "the message of the mount")
+                check_eq(failed.code, 1, "its exit code")
+                protofs("fsck", store, "--repair", ok=1)
+            finally:
+                mount.abandon()
+        write(store / "superblock", good)
+        store.fsck("--deep")
+        check_eq(protofs("cat", store, str(pointer)).out, "x", "the atom after all that")
+
+
+@test
+def a_superblock_that_is_damaged():
+    with Store() as store:
+        pointer = put(store, b"x")
+        superblock = store / "superblock"
+        good = read(superblock)
+        # One copy is enough.
+        for copy in (0, 4096):
+            flip(superblock, copy + 50)
+            with store.mount() as mnt:
+                check_eq(read(mnt / f"atoms/{pointer}"), b"x", f"the atom with a bad copy at {copy}")
+            write(superblock, good)
+        for bad in (b"", good[:100], bytes(len(good)), random_bytes(len(good)), bytes([good[0] ^ 1]) + good[1:4096] +
+                    bytes([good[0] ^ 1]) + good[4097:]):
+            write(superblock, bad)
+            mount = store.mount()
+            try:
+                mount.start()
+                fail(f"a superblock {short(bad, 40)} was mounted")
             except MountFailed as failed:
                 check_in(store.dir, failed.output, "the message of the mount")
                 check_eq(failed.code, 1, "its exit code")
-            else:
-                fail(f"a superblock with byte {offset} changed in both copies was mounted")
             finally:
                 mount.abandon()
+            done = protofs("init", store, ok=(1, 2))
+            check(done.err.strip(), "init onto a damaged store says nothing")
         write(superblock, good)
         store.fsck("--deep")
 
