@@ -192,16 +192,16 @@ static int check(struct mount *mount)
 static int run(struct mount *mount)
 {
 	struct daemon daemon = {.pipe_fd = -1};
+	int code = check(mount);
+	if (code != EXIT_CODE_DONE)
+		return code;
+
 	struct serve serve = {
 		.store = mount->store,
 		.mountpoint = mount->mountpoint,
 		.options = &mount->options,
 		.daemon = mount->foreground || mount->options.debug ? NULL : &daemon,
 	};
-
-	int code = check(mount);
-	if (code != EXIT_CODE_DONE)
-		return code;
 	if (serve.daemon) {
 		int r = daemon_fork(serve.daemon);
 		if (r < 0) {

@@ -85,7 +85,7 @@ static int format(const char *path, const struct engine_format_options *options,
 
 int store_make(const char *path, const struct engine_format_options *options, struct reterr *err)
 {
-	bool made = mkdir(path, 0777) == 0;
+	bool made = mkdir(path, 0700) == 0;
 	int r = made || errno == EEXIST ? 0 : -errno;
 
 	if (r == 0 && made)
