@@ -6,11 +6,11 @@
  * others.
  *
  * Bytes, validity and the reader: catalogue_format.c. What this file adds to its invariants:
- *  5. The table is what the acknowledged records of the file say; a group enters it only after its
+ *  6. The table is what the acknowledged records of the file say; a group enters it only after its
  *     flush.
- *  6. `rewrite` is set from the first failure on whose traces in the file or in the directory are
+ *  7. `rewrite` is set from the first failure on whose traces in the file or in the directory are
  *     unknown, until a whole new file, made from the table, has taken the name durably.
- *  7. RESERVE_RECORDS slots are kept for records that are not OPEN while the disk is full.
+ *  8. RESERVE_RECORDS slots are kept for records that are not OPEN while the disk is full.
  *
  * Lock: `lock` guards the queue and the table. What only the leader uses is guarded by `leading`,
  * which is taken under the lock; I/O happens without the lock.
@@ -255,7 +255,7 @@ static int rewrite_with(struct catalogue *c, const struct put *group, size_t cou
 	return 0;
 }
 
-/* Called and left with the lock held. At most GROUP_MAX, all OPEN or none (invariant 7). */
+/* Called and left with the lock held. At most GROUP_MAX, all OPEN or none (invariant 8). */
 static size_t take_group(struct catalogue *c, struct put **ret)
 {
 	bool open = c->first->record.state == CATALOGUE_OPEN;
@@ -395,7 +395,7 @@ static int visit(void *arg, const struct catalogue_record *record)
 	int r = catalogue_table_reserve(&c->table, 1);
 	if (r < 0)
 		return r;
-	/* A number that changes its owner breaks invariant 4: -EEXIST cannot come from the disk. */
+	/* A number that changes its owner breaks invariant 5: -EEXIST cannot come from the disk. */
 	const struct catalogue_record *old = catalogue_table_find(&c->table, record->number);
 	if (old && !uuid_equal(&old->uuid, &record->uuid))
 		return -EEXIST;
@@ -412,6 +412,24 @@ static int cut_torn(struct catalogue *c, const struct catalogue_scan *scan)
 	if (r == 0)
 		c->room = scan->end;
 	return r;
+}
+
+/* Invariant 4. A group larger than we write is not ours: then the first put makes a new file. */
+static int settle(struct catalogue *c, const struct catalogue_scan *scan)
+{
+	if (scan->end > scan->settled && scan->end - scan->settled > GROUP_MAX) {
+		c->rewrite = true;
+		return 0;
+	}
+	int r = 0;
+	if (scan->end > scan->settled) {
+		size_t size = (size_t)(scan->end - scan->settled) * CATALOGUE_RECORD_SIZE;
+		uint64_t offset = catalogue_slot_offset(scan->settled);
+		r = disk_read_full(c->file, c->buffer, size, offset);
+		if (r == 0)
+			r = disk_write_flush(c->file, c->buffer, size, offset);
+	}
+	return r < 0 ? r : disk_sync_dir(c->disk, "");
 }
 
 /* 0, -EBADMSG with the table filled as far as it goes, or why it cannot be opened at all. */
@@ -440,12 +458,14 @@ static int load(struct catalogue *c, struct reterr *err)
 		return r;
 	if (scan.damaged)
 		return -EBADMSG; /* catalogue_scan said why */
-	if (!scan.torn || c->read_only)
+	if (c->read_only)
 		return 0;
-	r = cut_torn(c, &scan);
+	if (scan.torn)
+		r = cut_torn(c, &scan);
+	if (r == 0)
+		r = settle(c, &scan);
 	if (r < 0)
-		return reterr_set(err, r, "cannot cut the torn end of %s: %s", CATALOGUE_PATH,
-				  strerror(-r));
+		return reterr_set(err, r, "cannot write %s: %s", CATALOGUE_PATH, strerror(-r));
 	return 0;
 }
 

@@ -48,7 +48,11 @@
  *  2. A compacted catalogue is written whole under a temporary name, flushed and renamed: its base
  *     count of records was durable before anybody saw the file.
  *  3. After a failed write or flush nothing more is written to that file.
- *  4. A number belongs to one UUID while a record of it is live, and a UUID to one number.
+ *  4. Before the first append of a process the last group is written once more and flushed, and the
+ *     directory is flushed: if the process before this one died of a failed flush, what we read of
+ *     it may be in memory only (Linux drops the error with the process), and a record behind it
+ *     would be its witness.
+ *  5. A number belongs to one UUID while a record of it is live, and a UUID to one number.
  */
 #include "engine/catalogue_format.h"
 
@@ -236,6 +240,8 @@ static int first_look(struct scanner *s, uint64_t slot, struct slice bytes)
 		s->scan.torn = true;
 		return 0;
 	}
+	if (entry.group > s->scan.settled)
+		s->scan.settled = entry.group;
 	s->scan.last_is_mark = is_mark(&entry.record);
 	return s->scan.last_is_mark ? 0 : s->visit(s->arg, &entry.record);
 }
@@ -319,6 +325,7 @@ int catalogue_scan(struct disk_file *file, const struct uuid *store, catalogue_v
 	/* A last slot that is cut short is as good as none, but must not be appended to. */
 	s.scan.torn = size > catalogue_slot_offset(s.scan.slots);
 	s.witnessed = s.base_count;
+	s.scan.settled = s.base_count;
 
 	r = for_each_slot(&s, 0, first_look);
 	if (r < 0)

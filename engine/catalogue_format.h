@@ -61,6 +61,7 @@ MUST_CHECK int catalogue_check(const struct catalogue_record *record, struct ret
 struct catalogue_scan {
 	uint64_t end;      /* the first slot that does not verify, or the number of slots */
 	uint64_t slots;    /* that the file's size has room for */
+	uint64_t settled;  /* slots below it are known to be on the medium */
 	bool torn;         /* bytes that are not zero lie from END on, none of them acknowledged */
 	bool damaged;      /* acknowledged records are lost; ERR says which byte */
 	bool last_is_mark; /* the record before END */
