@@ -154,13 +154,19 @@ static int make_room_step(struct engine_segment *segment, uint64_t size, struct 
 	return 0;
 }
 
+/* L: whether SIZE bytes can be accepted without dropping the lock. */
+static bool fits_now(const struct engine_segment *segment, uint64_t size)
+{
+	return segment->wal && !segment->poisoned && wal_fits(segment->wal, size);
+}
+
 /* L, owns APPENDING. SIZE at most APPEND_PIECE_MAX. */
 static int make_room(struct engine_segment *segment, uint64_t size, struct reterr *err)
 {
 	for (;;) {
 		if (segment->failed)
 			return reterr_set(err, -EIO, "the disk failed");
-		if (segment->wal && !segment->poisoned && wal_fits(segment->wal, size))
+		if (fits_now(segment, size))
 			return 0;
 		int r = make_room_step(segment, size, err);
 		if (r < 0)
@@ -168,12 +174,11 @@ static int make_room(struct engine_segment *segment, uint64_t size, struct reter
 	}
 }
 
-/* L: waits until this thread is the only one at the end of the stream. */
-static void take_appending(struct engine_segment *segment)
+/* L: waits until no thread keeps the end of the stream for itself. */
+static void await_end(struct engine_segment *segment)
 {
 	while (segment->appending)
 		(void)pthread_cond_wait(&segment->changed, &segment->lock);
-	segment->appending = true;
 }
 
 static void give_appending(struct engine_segment *segment)
@@ -245,7 +250,7 @@ static int check_foreign(const struct engine_segment *segment, uint64_t size)
 static int append_piece(struct engine_segment *segment, const struct iovec *iov, int iov_count,
 			uint64_t size, bool *flush)
 {
-	if (!segment->wal || segment->poisoned || !wal_fits(segment->wal, size)) {
+	if (!fits_now(segment, size)) {
 		int r = make_room(segment, size, NULL);
 		if (r < 0)
 			return r;
@@ -269,9 +274,12 @@ int engine_segment_append(struct engine *e, struct engine_segment *segment, cons
 		return -EINVAL;
 
 	segment_lock(segment);
-	take_appending(segment);
+	await_end(segment);
 	r = check_foreign(segment, size);
 	uint64_t offset = segment->length;
+	/* The flag costs a broadcast to all who wait for a commit: only who drops the lock takes it. */
+	bool alone = size > APPEND_PIECE_MAX || !fits_now(segment, size);
+	segment->appending = alone;
 	if (r == 0 && size && size <= APPEND_PIECE_MAX)
 		r = append_piece(segment, iov, iov_count, size, &flush);
 	for (uint64_t done = 0; r == 0 && size > APPEND_PIECE_MAX && done < size;) {
@@ -282,7 +290,8 @@ int engine_segment_append(struct engine *e, struct engine_segment *segment, cons
 		r = append_piece(segment, &piece, 1, piece.iov_len, &flush);
 		done += piece.iov_len;
 	}
-	give_appending(segment);
+	if (alone)
+		give_appending(segment);
 	segment_unlock(segment);
 	if (r < 0)
 		return r;
@@ -304,7 +313,8 @@ int segment_append_owned(struct engine_segment *segment, const void *data, size_
 	bool flush = false;
 
 	segment_lock(segment);
-	take_appending(segment);
+	await_end(segment);
+	segment->appending = true;
 	int r = append_piece(segment, &iov, 1, size, &flush);
 	give_appending(segment);
 	segment_unlock(segment);
@@ -371,8 +381,7 @@ static int lock_current(struct engine *e, enum engine_class class, uint64_t size
 		if (r < 0)
 			return r;
 		segment_lock(segment);
-		while (segment->appending)
-			(void)pthread_cond_wait(&segment->changed, &segment->lock);
+		await_end(segment);
 		if (takes_atom(segment, size)) {
 			*ret = segment;
 			return 0;
@@ -407,7 +416,7 @@ static int append_small(struct engine *e, enum engine_class class, uint8_t forma
 
 	if (r < 0)
 		return r;
-	if (!segment->wal || segment->poisoned || !wal_fits(segment->wal, size)) {
+	if (!fits_now(segment, size)) {
 		segment->appending = true;
 		r = make_room(segment, size, NULL);
 		give_appending(segment);
