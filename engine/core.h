@@ -179,6 +179,8 @@ MUST_CHECK int engine_check_writable(struct engine *e, struct reterr *err);
 MUST_CHECK int segment_add(struct engine *e, const struct uuid *uuid, uint32_t number,
 			   enum engine_class class, struct engine_segment **ret);
 void segment_free_all(struct engine *e);
+/* As engine_segment_at, removed ones included. */
+struct engine_segment *segment_at_number(struct engine *e, uint32_t number);
 /* In and out of the list that the background threads go through. Takes engine.lock. */
 void segment_list_open(struct engine_segment *segment);
 void segment_unlist_open(struct engine_segment *segment);
@@ -187,6 +189,9 @@ size_t segment_open_snapshot(struct engine *e, struct engine_segment **list, siz
 /* Writes the segment's state to the catalogue, durably. Called without its lock, by the holder of a flag. */
 MUST_CHECK int segment_record(struct engine_segment *segment, enum catalogue_state state,
 			      struct reterr *err);
+
+/* Removes the files of a segment that the catalogue says is REMOVED, and then its record. */
+MUST_CHECK int segment_remove_files(struct engine_segment *segment);
 
 /* ---- part.c: the parts of a segment --------------------------------------------------------- */
 

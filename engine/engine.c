@@ -187,6 +187,7 @@ static void apply_record(struct engine_segment *segment, const struct catalogue_
 		segment->parts_loaded = false;
 		break;
 	case CATALOGUE_REMOVED:
+	case CATALOGUE_FORGOTTEN: /* no open tells of one */
 		segment->state = ENGINE_SEGMENT_REMOVED;
 		break;
 	}
@@ -290,6 +291,8 @@ int engine_close(struct engine *e, struct reterr *err)
 		int sealed = engine_seal(e, NULL, r == 0 ? err : NULL);
 		if (r == 0)
 			r = sealed;
+		if (r == 0)
+			r = root_log_mark(e->root_log, err);
 	}
 	destroy(e);
 	return r;

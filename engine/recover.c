@@ -302,8 +302,10 @@ static int recover_open_segments(struct engine *e)
 static int finish_segments(struct engine *e, struct reterr *err)
 {
 	for (uint32_t number = 1; number <= atomic_load(&e->number_last); number++) {
-		struct engine_segment *segment = engine_segment_at(e, number);
+		struct engine_segment *segment = segment_at_number(e, number);
 		int r = 0;
+		if (segment && segment->state == ENGINE_SEGMENT_REMOVED)
+			(void)!segment_remove_files(segment); /* else the next open does it */
 		if (!segment || segment->state != ENGINE_SEGMENT_OPEN)
 			continue;
 		if (segment->class == ENGINE_CLASS_RESTORED)

@@ -204,11 +204,25 @@ static int write_kept(struct root_log *log, const struct root_log_kept *next)
 	return 0;
 }
 
+/* The oldest file holds nothing that is kept. The lock is held. */
+static bool oldest_is_dropped(const struct root_log *log)
+{
+	return log->file_count >= 2 && log->firsts[1] <= log->kept.first;
+}
+
+static bool has_dropped(struct root_log *log)
+{
+	pthread_mutex_lock(&log->lock);
+	bool dropped = oldest_is_dropped(log);
+	pthread_mutex_unlock(&log->lock);
+	return dropped;
+}
+
 /* Takes the oldest file from the list if nothing in it is kept. */
 static bool take_dropped(struct root_log *log, uint64_t *ret_first)
 {
 	pthread_mutex_lock(&log->lock);
-	bool dropped = log->file_count >= 2 && log->firsts[1] <= log->kept.first;
+	bool dropped = oldest_is_dropped(log);
 	if (dropped) {
 		*ret_first = log->firsts[0];
 		memmove(log->firsts, log->firsts + 1, --log->file_count * sizeof(*log->firsts));
@@ -240,10 +254,11 @@ int root_log_prune(struct root_log *log, uint64_t keep_from, struct reterr *err)
 	keeping_begin(log);
 
 	struct root_log_kept next;
-	uint64_t before = log->kept.first; /* changes only while keeping */
 	int r = 0;
+	uint64_t before = log->kept.first; /* changes only while keeping */
 	(void)next_kept(log, keep_from, &next);
-	if (next.first != before) {
+	/* Written anew also where only files are left over: they may go once `kept` is durable. */
+	if (next.first != before || has_dropped(log)) {
 		r = write_kept(log, &next);
 		if (r < 0)
 			(void)reterr_set(err, r, "cannot write %s: %s", ROOT_LOG_KEPT_PATH,

@@ -49,10 +49,10 @@
  * Invariants:
  *  1. Record n + 1 is submitted only after the flush of n returned, so at most one slot is ever
  *     torn, the last.
- *  2. A slot that holds bytes of unknown state (a failed write or flush) is not written again by the
- *     process that met the failure: the log goes on in a new file that begins at that very seq, whose
- *     name is durable before its first record is. Where the process ends before that, the record may
- *     be there after all, as one may that was in flight when the power went.
+ *  2. A slot that holds bytes of unknown state (a failed write or flush) is not written again by
+ *     the process that met the failure: the log goes on in a new file that begins at that very seq,
+ *     whose name is durable before its first record is. Where the process ends before that, the
+ *     record may be there after all, as one may that was in flight when the power went.
  *  3. A block is written with what its older records are already, bit by bit: a torn write cannot
  *     hurt them.
  *  4. Seqs are dense, and each record names the hash of the one before: none can be exchanged or
@@ -60,6 +60,9 @@
  *  5. `kept` is replaced durably before any file is unlinked, and files go from the oldest on. The
  *     last record is never given up.
  *  6. A file is empty (all zero) when it gets its name.
+ *  7. Before the first publication of a process the last record's block is written once more and
+ *     flushed, and the directory is flushed: what we read may be in memory only, if the process
+ *     before this one met a failed flush, and a record behind it would make damage of it.
  */
 #include "engine/root_log_format.h"
 

@@ -18,7 +18,7 @@
 
 enum {
 	CHUNK_SIZE = 64 << 10,
-	TAIL_RECORDS = 64, /* before the end whose chain is checked at each open */
+	TAIL_RECORDS = 64,                  /* before the end whose chain is checked at each open */
 	SEARCH_MAX = ROOT_LOG_FILE_RECORDS, /* before a damaged end, for one that can be shown */
 	LIST_MAX = 2 * ROOT_LOG_FILES_MAX,
 };
@@ -265,26 +265,36 @@ static int load_last(struct root_log *log, struct reterr *err)
 	return check_tail(log, err);
 }
 
-/* The block behind which the next record goes, with what is in it. */
+/* The block in which the last record lies, and nothing behind it: a torn record becomes zeros. */
 static int load_block(struct root_log *log)
+{
+	uint64_t last = log->last.record.root.seq;
+	uint64_t slot = (last - log->first) % ROOT_LOG_BLOCK_RECORDS;
+	log->block_seq = last - slot;
+	return disk_read_full(log->file, log->block, (size_t)(slot + 1) * ROOT_LOG_RECORD_SIZE,
+			      (log->block_seq - log->first) * ROOT_LOG_RECORD_SIZE);
+}
+
+/* Invariant 7: what we read is on the medium before anything is written behind it. */
+static int settle(struct root_log *log)
 {
 	char path[ROOT_LOG_PATH_SIZE];
 	int r = disk_open(log->disk, root_log_path(log->first, path), DISK_WRITE | DISK_DIRECT,
 			  &log->file);
-	uint64_t last = log->last.record.root.seq;
-	if (r < 0 || last < log->first)
-		return r;
-
-	uint64_t slot = (last - log->first) % ROOT_LOG_BLOCK_RECORDS;
-	uint64_t start = last - slot;
-	size_t size;
-	/*
-	 * Not what lies behind the last record: it may be torn, and is to be overwritten by zeros.
-	 */
-	r = disk_read(log->file, log->block, (size_t)(slot + 1) * ROOT_LOG_RECORD_SIZE,
-		      (start - log->first) * ROOT_LOG_RECORD_SIZE, &size);
-	log->block_seq = start;
-	return r;
+	if (r == 0 && log->last.record.root.seq >= log->first) {
+		r = load_block(log);
+		struct iovec iov = {.iov_base = log->block, .iov_len = DISK_BLOCK_SIZE};
+		struct disk_job job = {
+			.file = log->file,
+			.writes = {{.iov = &iov,
+				    .iov_count = 1,
+				    .offset = (log->block_seq - log->first) * ROOT_LOG_RECORD_SIZE}},
+			.write_count = 1,
+		};
+		if (r == 0)
+			r = disk_commit(log->disk, &job, 1);
+	}
+	return r < 0 ? r : disk_sync_dir(log->disk, ROOT_LOG_DIR);
 }
 
 /* ---- Open and close ---- */
@@ -336,10 +346,10 @@ static int load(struct root_log *log, struct reterr *err)
 		log->first = log->firsts[log->file_count - 1];
 	if (log->read_only)
 		return damaged;
-	r = load_block(log);
-	return r < 0 ? reterr_set(err, r, "cannot open %s for writing: %s", ROOT_LOG_DIR,
-				  strerror(-r))
-		     : 0;
+	r = settle(log);
+	if (r < 0)
+		return reterr_set(err, r, "cannot write to %s: %s", ROOT_LOG_DIR, strerror(-r));
+	return 0;
 }
 
 int root_log_open(struct disk *disk, bool read_only, struct reterr *err, struct root_log **ret)

@@ -1,5 +1,6 @@
 /* The tables of segments: by number (read without a lock), by UUID, and the list of those with open parts. */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "engine/core.h"
@@ -238,7 +239,7 @@ struct engine_segment *engine_segment_find(struct engine *e, const struct uuid *
 	return segment && is_visible(segment) ? segment : NULL;
 }
 
-static struct engine_segment *at_number(struct engine *e, uint32_t number)
+struct engine_segment *segment_at_number(struct engine *e, uint32_t number)
 {
 	if (number == 0 || number > SEGMENT_NUMBER_MAX)
 		return NULL;
@@ -248,7 +249,7 @@ static struct engine_segment *at_number(struct engine *e, uint32_t number)
 
 struct engine_segment *engine_segment_at(struct engine *e, uint32_t number)
 {
-	struct engine_segment *segment = at_number(e, number);
+	struct engine_segment *segment = segment_at_number(e, number);
 	return segment && is_visible(segment) ? segment : NULL;
 }
 
@@ -257,7 +258,7 @@ struct engine_segment *engine_segment_next(struct engine *e, uint32_t after)
 	uint32_t last = atomic_load(&e->number_last);
 
 	for (uint32_t number = after + 1; number <= last; number++) {
-		struct engine_segment *segment = at_number(e, number);
+		struct engine_segment *segment = segment_at_number(e, number);
 		if (segment && is_visible(segment))
 			return segment;
 	}
@@ -345,24 +346,44 @@ void engine_writer_drop(struct engine *e, struct engine_segment *segment)
 	segment_unlock(segment);
 }
 
-static void remove_files(struct engine_segment *segment, struct part **parts, size_t count)
+struct removing {
+	struct disk *disk;
+	char dir[DISK_PATH_MAX];
+};
+
+static int remove_name(void *arg, const char *name, bool is_dir)
 {
-	struct disk *disk = segment->engine->disk;
+	const struct removing *removing = arg;
 	char path[DISK_PATH_MAX];
 
-	/* What cannot be removed now, fsck removes: the catalogue says that the segment is gone. */
-	for (size_t i = 0; i < count; i++) {
-		part_path(PART_DATA, &segment->uuid, parts[i]->start, path);
-		(void)!disk_unlink(disk, path);
-		part_path(PART_TABLE, &segment->uuid, parts[i]->start, path);
-		(void)!disk_unlink(disk, path);
-		part_path(PART_INDEX, &segment->uuid, parts[i]->start, path);
-		(void)!disk_unlink(disk, path);
-	}
-	part_dir(PART_DATA, &segment->uuid, path);
-	(void)disk->ops->rmdir(disk, path);
-	part_dir(PART_TABLE, &segment->uuid, path);
-	(void)disk->ops->rmdir(disk, path);
+	if (is_dir || snprintf(path, sizeof(path), "%.80s/%.80s", removing->dir, name) >= DISK_PATH_MAX)
+		return 0;
+	return disk_unlink(removing->disk, path);
+}
+
+static int remove_dir(struct disk *disk, enum part_file file, const struct uuid *uuid)
+{
+	struct removing removing = {.disk = disk};
+
+	part_dir(file, uuid, removing.dir);
+	int r = disk_list(disk, removing.dir, remove_name, &removing);
+	if (r == 0)
+		r = disk->ops->rmdir(disk, removing.dir);
+	return r == -ENOENT ? 0 : r;
+}
+
+int segment_remove_files(struct engine_segment *segment)
+{
+	struct disk *disk = segment->engine->disk;
+
+	int r = remove_dir(disk, PART_DATA, &segment->uuid);
+	if (r == 0)
+		r = remove_dir(disk, PART_TABLE, &segment->uuid);
+	if (r == 0)
+		r = disk_sync_dir(disk, "segments");
+	if (r == 0)
+		r = disk_sync_dir(disk, "sealed");
+	return r == 0 ? segment_record(segment, CATALOGUE_FORGOTTEN, NULL) : r;
 }
 
 int engine_segment_remove(struct engine *e, struct engine_segment *segment)
@@ -405,9 +426,11 @@ int engine_segment_remove(struct engine *e, struct engine_segment *segment)
 
 	segment_unlist_open(segment);
 	page_cache_drop(e->cache, segment->number);
-	remove_files(segment, parts, count);
 	for (size_t i = 0; i < count; i++)
 		part_unref(parts[i]);
 	free(parts);
+	/* It is gone in any case: files that stay behind are removed by the next open. */
+	if (registered)
+		(void)!segment_remove_files(segment);
 	return 0;
 }
