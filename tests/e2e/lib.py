@@ -787,10 +787,10 @@ def main(timeout=None):
                 spots = [f"{os.path.basename(f.filename)}:{f.lineno}" for f in trace
                          if os.path.basename(f.filename) != "lib.py"]
                 print(f"  at {' < '.join(reversed(spots))}\n  {error}")
+                for note in getattr(error, "__notes__", ()):
+                    print(f"  {note}")
             else:
                 print(traceback.format_exc())
-            for note in getattr(error, "__notes__", ()):
-                print(f"  {note}")
         else:
             print(f"ok    {name} ({time.monotonic() - start:.1f} s)")
     if failed:
