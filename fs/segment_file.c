@@ -4,7 +4,7 @@
 #include <fcntl.h>
 
 /* Reads that are worth another receiver: below, the copy is shorter than waking one. */
-enum { SEGMENT_FILE_LONG_READ = 64 << 10 };
+enum { SEGMENT_FILE_LONG_READ = 64 << 10, SEGMENT_FILE_STAT_UNIT = 512 };
 
 bool segment_file_is_final(const struct engine_segment_info *info)
 {
@@ -16,7 +16,10 @@ void segment_file_attr(const struct call *call, const struct engine_segment_info
 {
 	bool final = segment_file_is_final(info);
 	attr_file(call->fs, &entry->attr, entry->id, mode, info->length, info->modified_ns);
-	entry->attr.st_blocks = (blkcnt_t)((info->physical + 511) / 512);
+	/* Space that is only set aside is not shown. */
+	blkcnt_t physical = (blkcnt_t)(info->physical / SEGMENT_FILE_STAT_UNIT);
+	if (physical < entry->attr.st_blocks)
+		entry->attr.st_blocks = physical;
 	entry->entry_timeout = final ? FS_FOREVER : FS_NEVER;
 	entry->attr_timeout = final ? FS_FOREVER : FS_NEVER;
 }
