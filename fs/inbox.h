@@ -7,8 +7,8 @@
  * once it was unlinked or renamed over.
  *
  * Locks: a file's TURN before the inbox's lock. TURN makes users of one file's content take turns, as its stage asks for: it
- * is held while the stage or the engine works, by operations that called call_block() before, and never by one
- * that waits for another file.
+ * is held while the stage or the engine works, by operations that called call_block() before. Nobody waits for a second
+ * one but wal/in, which takes a segment's before its .sum's.
  */
 #ifndef PROTOFS_FS_INBOX_H
 #define PROTOFS_FS_INBOX_H
@@ -33,10 +33,11 @@ struct inbox_file {
 	uint64_t changes;    /* of the content, counted; turn */
 	uint64_t settled;    /* value of CHANGES when the view last dealt with it; turn */
 	bool failed; /* a write failed since the content was last emptied: it has a gap. turn */
-	/* atoms/in: the atom that the content became, if SETTLED_POINTER; turn */
+	/* atoms/in: the atom that the settled content became, if HAS_POINTER; turn */
 	bool has_pointer;
 	struct engine_pointer pointer;
 	uint64_t frame_size;
+	bool entered; /* wal/in: the content became a segment; turn */
 
 	struct inbox_name *name; /* inbox's lock */
 	unsigned opens;          /* inbox's lock */
@@ -90,6 +91,9 @@ int inbox_file_write(struct call *call, uint64_t handle, int flags, const void *
 void inbox_file_attr(struct inbox_file *file, struct stat *ret);
 /* Whether its name still shows it: not something that it was made into, and it was not unlinked. */
 bool inbox_file_shown(struct inbox_file *file);
+/* Descriptors open for writing, and the process that opened the last of them, 0 if unknown. */
+unsigned inbox_file_writers(struct inbox_file *file);
+pid_t inbox_file_opener(struct inbox_file *file);
 /* Counts the descriptor out and returns how many are left. */
 unsigned inbox_file_release(struct inbox_file *file, int flags);
 

@@ -95,6 +95,22 @@ bool inbox_file_shown(struct inbox_file *file)
 	return shown;
 }
 
+unsigned inbox_file_writers(struct inbox_file *file)
+{
+	pthread_mutex_lock(&file->box->lock);
+	unsigned writers = file->writers;
+	pthread_mutex_unlock(&file->box->lock);
+	return writers;
+}
+
+pid_t inbox_file_opener(struct inbox_file *file)
+{
+	pthread_mutex_lock(&file->box->lock);
+	pid_t opener = file->opener;
+	pthread_mutex_unlock(&file->box->lock);
+	return opener;
+}
+
 int inbox_file_getattr(struct call *call, const uint64_t *handle, struct entry *ret)
 {
 	(void)handle;
