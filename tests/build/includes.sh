@@ -12,7 +12,7 @@ declare -A owners=(
 	['xxhash\.h']="base"
 	['liburing\.h|liburing/.*']="engine bench"
 	['curl/.*|openssl/.*']="cloud cluster"
-	['(fuse3/)?fuse(_.*)?\.h']="fs cmd bench"
+	['(fuse3/)?fuse(_.*)?\.h']="fs cmd bench e2e"
 	['yajl/.*']="cluster fs cmd"
 	['msgpack\.h|msgpack/.*']="fs cmd"
 	['check\.h']="tests"
@@ -38,7 +38,7 @@ while IFS=: read -r file line name; do
 		[[ $name =~ ^($pattern)$ ]] || continue
 		# a unit test may include what its module may
 		user=$module
-		[[ $file =~ ^tests/unit/([^/]+)/ ]] && user="tests ${BASH_REMATCH[1]}"
+		[[ $file =~ ^tests/(unit/)?([^/]+)/ ]] && user="tests ${BASH_REMATCH[2]}"
 		allowed=no
 		for candidate in $user; do
 			[[ " ${owners[$pattern]} " == *" $candidate "* ]] && allowed=yes
