@@ -4,13 +4,11 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <inttypes.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -29,7 +27,6 @@ enum {
 	SAMPLES_MAX = 1 << 16, /* batches of each way */
 	RAW_FILE_SIZE = 64 << 20,
 	DURATION_DEFAULT_MS = 3000,
-	TREE_FDS = 16,
 };
 
 enum way { WAY_RAW, WAY_FILE, WAY_ENGINE, WAYS };
@@ -209,15 +206,6 @@ static int prepare(struct bench *bench, struct store *store, struct reterr *err)
 	return r;
 }
 
-static int remove_entry(const char *path, const struct stat *st, int type, struct FTW *ftw)
-{
-	(void)st;
-	(void)type;
-	(void)ftw;
-	(void)remove(path);
-	return 0;
-}
-
 /* ---- The result ----------------------------------------------------------------------------- */
 
 static int compare(const void *a, const void *b)
@@ -292,7 +280,7 @@ int verb_bench(int argc, char **argv)
 	if (r == 0) {
 		memset(bench.data, 'p', WRITE_SIZE);
 		r = run(&bench, &err);
-		(void)nftw(bench.work, remove_entry, TREE_FDS, FTW_DEPTH | FTW_PHYS | FTW_MOUNT);
+		io_remove_tree(bench.work);
 	}
 	if (r < 0)
 		log_error("cannot measure in '%s': %s", bench.dir, store_why(&err, r));

@@ -3,16 +3,18 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <ftw.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/types.h>
 #include <unistd.h>
 
 #include "base/buf.h"
 
-enum { READ_CHUNK_SIZE = 16384, DIRECT_ALIGNMENT = 4096 };
+enum { READ_CHUNK_SIZE = 16384, DIRECT_ALIGNMENT = 4096, TREE_FDS = 16 };
 
 void io_close(int *fd)
 {
@@ -140,6 +142,20 @@ int io_dir_is_empty(const char *path)
 		empty = strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0;
 	(void)closedir(directory);
 	return empty;
+}
+
+static int remove_entry(const char *path, const struct stat *st, int type, struct FTW *ftw)
+{
+	(void)st;
+	(void)type;
+	(void)ftw;
+	(void)remove(path);
+	return 0;
+}
+
+void io_remove_tree(const char *path)
+{
+	(void)nftw(path, remove_entry, TREE_FDS, FTW_DEPTH | FTW_PHYS | FTW_MOUNT);
 }
 
 void *io_alloc(size_t size)

@@ -31,6 +31,9 @@ MUST_CHECK int io_sync_parent(const char *path);
 /* 1 if the directory PATH has no entries, 0 if it has. -ENOENT, -ENOTDIR. */
 MUST_CHECK int io_dir_is_empty(const char *path);
 
+/* Removes PATH with all that is below it, on this filesystem, as far as it can. */
+void io_remove_tree(const char *path);
+
 /* Aligned for direct I/O; released by free(3). NULL without memory. */
 void *io_alloc(size_t size);
 

@@ -122,9 +122,9 @@ static int open_store(const struct serve *serve, struct store *ret, struct reter
 		if (r != -EBUSY)
 			return r;
 		if (mountinfo_of(serve->store, &mount) == 0) {
-			(void)reterr_set(err, r,
-					 "it is mounted at '%.300s' already; unmount it first",
-					 mount.mountpoint);
+			const struct reterr cause = *err;
+			(void)reterr_set(err, r, "it is mounted at '%.200s' already: %.200s",
+					 mount.mountpoint, cause.text);
 			mountinfo_done(&mount);
 			return r;
 		}

@@ -8,20 +8,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "cmd/json_check.h"
+#include "cmd/content_check.h"
 #include "engine/engine.h"
 
-enum { CHECK_CHUNK_SIZE = 1 << 18 };
-
-static int begin_check(struct source *source, struct reterr *err)
-{
-	json_check_free(source->check);
-	source->check = NULL;
-	if (source->format != ENGINE_FORMAT_JSON)
-		return 0;
-	int r = json_check_new(&source->check);
-	return r < 0 ? reterr_set(err, r, "out of memory") : 0;
-}
+enum {
+	CHECK_CHUNK_SIZE = 1 << 18,
+	MSGPACK_SIZE_MAX = 256 << 20, /* its check wants all of it in memory */
+};
 
 int source_open(const char *name, uint8_t format, struct source *ret, struct reterr *err)
 {
@@ -45,9 +38,14 @@ int source_open(const char *name, uint8_t format, struct source *ret, struct ret
 		source.size = (uint64_t)st.st_size;
 		(void)posix_fadvise(source.fd, 0, 0, POSIX_FADV_SEQUENTIAL);
 	}
-	r = begin_check(&source, err);
-	if (r < 0)
-		goto fail;
+	if (source.format == ENGINE_FORMAT_JSON) {
+		r = json_check_new(&source.json);
+		if (r < 0) {
+			(void)reterr_set(err, r, "out of memory");
+			goto fail;
+		}
+	}
+	source.seen.max = MSGPACK_SIZE_MAX;
 	*ret = source;
 	return 0;
 fail:
@@ -57,19 +55,36 @@ fail:
 
 void source_close(struct source *source)
 {
-	json_check_free(source->check);
+	json_check_free(source->json);
+	buf_done(&source->seen);
 	if (source->fd > STDIN_FILENO)
 		(void)close(source->fd);
 	*source = (struct source){0};
 }
 
+static int gather(struct source *source, const void *data, size_t size, struct reterr *err)
+{
+	int r = buf_append(&source->seen, data, size);
+	if (r == -EFBIG)
+		return reterr_set(
+			err, r,
+			"it has more than the %zu MiB up to which MessagePack can be checked; "
+			"put it as raw",
+			source->seen.max >> 20);
+	return r < 0 ? reterr_set(err, r, "out of memory") : 0;
+}
+
 static int check(struct source *source, const void *data, size_t size, struct reterr *err)
 {
-	if (!source->check)
+	if (source->checked || source->format == ENGINE_FORMAT_RAW)
 		return 0;
+	if (source->format == ENGINE_FORMAT_JSON)
+		return size ? json_check_feed(source->json, data, size, err)
+			    : json_check_end(source->json, err);
 	if (size > 0)
-		return json_check_feed(source->check, data, size, err);
-	return json_check_end(source->check, err);
+		return gather(source, data, size, err);
+	return msgpack_check((struct slice){.data = source->seen.data, .size = source->seen.size},
+			     err);
 }
 
 int source_next(struct source *source, void *data, size_t size, size_t *ret, struct reterr *err)
@@ -88,7 +103,7 @@ int source_next(struct source *source, void *data, size_t size, size_t *ret, str
 
 int source_check(struct source *source, struct reterr *err)
 {
-	if (!source->check)
+	if (source->format == ENGINE_FORMAT_RAW)
 		return 0;
 	uint8_t *chunk = malloc(CHECK_CHUNK_SIZE);
 	size_t n = 1;
@@ -97,13 +112,13 @@ int source_check(struct source *source, struct reterr *err)
 	while (r == 0 && n > 0)
 		r = source_next(source, chunk, CHECK_CHUNK_SIZE, &n, err);
 	free(chunk);
-	if (r < 0)
-		return r;
-	if (lseek(source->fd, 0, SEEK_SET) < 0)
-		return reterr_set(err, -errno, "cannot go back to its first byte: %s",
-				  strerror(errno));
+	buf_done(&source->seen);
+	if (r == 0 && lseek(source->fd, 0, SEEK_SET) < 0)
+		r = reterr_set(err, -errno, "cannot go back to its first byte: %s",
+			       strerror(errno));
 	source->at = 0;
-	return begin_check(source, err);
+	source->checked = r == 0;
+	return r;
 }
 
 int source_read_at(struct source *source, void *data, size_t size, uint64_t offset)

@@ -1,6 +1,6 @@
 /*
- * What `protofs put` reads an atom from: a file, or standard input under the name "-". JSON is checked on the way,
- * so that no atom that calls itself JSON is something else.
+ * What `protofs put` reads an atom from: a file, or standard input under the name "-". JSON and MessagePack are
+ * checked on the way, so that no atom calls itself what it is not.
  */
 #ifndef PROTOFS_CMD_SOURCE_H
 #define PROTOFS_CMD_SOURCE_H
@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "base/attr.h"
+#include "base/buf.h"
 #include "base/reterr.h"
 
 struct json_check;
@@ -18,10 +19,12 @@ struct source {
 	const char *name; /* borrowed */
 	int fd;
 	uint8_t format; /* enum ENGINE_FORMAT_* */
+	bool checked;   /* by source_check */
 	bool sized;     /* a regular file: SIZE is known, and bytes can be read twice */
 	uint64_t size;
-	uint64_t at; /* read so far by source_next */
-	struct json_check *check;
+	uint64_t at;             /* read so far by source_next */
+	struct json_check *json; /* the check, of JSON */
+	struct buf seen;         /* all bytes so far, of MessagePack */
 };
 
 /* -errno of open(2); -EISDIR. ERR says it in words, here and below. */
@@ -36,7 +39,10 @@ void source_close(struct source *source); /* accepts a zeroed one */
 MUST_CHECK int source_next(struct source *source, void *data, size_t size, size_t *ret,
 			   struct reterr *err);
 
-/* Reads a sized source through once, for the check alone, and begins again at its first byte. */
+/*
+ * Checks all of a sized source and begins again at its first byte; source_next then checks no more. -EINVAL as
+ * above.
+ */
 MUST_CHECK int source_check(struct source *source, struct reterr *err);
 
 /* Exactly SIZE bytes at OFFSET of a sized source. -ENODATA it became shorter. No check. */

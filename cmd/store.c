@@ -4,7 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include "cmd/io.h"
 #include "engine/disk.h"
@@ -94,7 +93,7 @@ int store_make(const char *path, const struct engine_format_options *options, st
 		return reterr_set(err, r, "%s", strerror(-r));
 	r = format(path, options, err);
 	if (r < 0 && made)
-		(void)rmdir(path);
+		io_remove_tree(path); /* so that it can be tried again */
 	return r;
 }
 

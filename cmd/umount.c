@@ -120,7 +120,7 @@ static int unmount(const struct umount *umount, const struct mountinfo *mount)
 		log_error("cannot unmount '%s': it belongs to another user", mount->mountpoint);
 	else if (r == -EIO)
 		log_error(
-			"cannot unmount '%s': fusermount3 refuses; `fuser -vm '%s'` shows who has "
+			"cannot unmount '%s': fusermount3 refuses; if it is busy, `fuser -vm '%s'` shows who has "
 			"files open",
 			mount->mountpoint, mount->mountpoint);
 	else if (r < 0)

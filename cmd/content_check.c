@@ -1,4 +1,4 @@
-#include "cmd/json_check.h"
+#include "cmd/content_check.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -7,6 +7,8 @@
 #include <string.h>
 
 #include <yajl/yajl_parse.h>
+
+#include "fs/msgpack_reader.h"
 
 struct json_check {
 	yajl_handle parser;
@@ -58,5 +60,39 @@ int json_check_end(struct json_check *check, struct reterr *err)
 {
 	if (yajl_complete_parse(check->parser) != yajl_status_ok)
 		return refuse(check, check->fed, err);
+	return 0;
+}
+
+int msgpack_check(struct slice whole, struct reterr *err)
+{
+	struct slice rest = whole;
+	uint64_t missing =
+		1; /* values; each takes a byte at least, so that it cannot exceed what is left */
+
+	while (missing > 0) {
+		struct msgpack_item item;
+		size_t at = whole.size - rest.size;
+		int r = msgpack_take(&rest, &item);
+		if (r == -ENODATA)
+			return reterr_set(
+				err, -EINVAL,
+				"invalid MessagePack: it ends within the value at byte %zu", at);
+		if (r < 0)
+			return reterr_set(err, -EINVAL, "invalid MessagePack at byte %zu", at);
+		missing--;
+		if (item.kind == MSGPACK_KIND_ARRAY)
+			missing += item.count;
+		if (item.kind == MSGPACK_KIND_MAP)
+			missing += 2 * (uint64_t)item.count;
+		if (missing > rest.size)
+			return reterr_set(
+				err, -EINVAL,
+				"invalid MessagePack: it ends within the value at byte %zu", at);
+	}
+	if (rest.size > 0)
+		return reterr_set(
+			err, -EINVAL,
+			"invalid MessagePack: the value ends before byte %zu, and more follows",
+			whole.size - rest.size);
 	return 0;
 }

@@ -1,11 +1,11 @@
-/* The check of JSON that is put in, and roots as JSON. */
+/* The check of JSON and MessagePack that is put in, and roots as JSON. */
 #include <check.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/attr.h"
-#include "cmd/json_check.h"
+#include "cmd/content_check.h"
 #include "cmd/root_parse.h"
 #include "engine/engine.h"
 #include "fs/root_text.h"
@@ -68,12 +68,50 @@ START_TEST(the_byte_is_counted_from_the_first_piece_on)
 }
 END_TEST
 
+static const struct {
+	const char *bytes;
+	size_t size;
+	bool valid;
+	const char *says;
+} packed[] = {
+	{"\x01", 1, true, NULL},
+	{"\xc0", 1, true, NULL},
+	{"\x82\xa1"
+	 "a\x01\xa1"
+	 "b\x92\x01\x02",
+	 9, true, NULL},
+	{"\xdd\x00\x00\x00\x00", 5, true, NULL},
+	{"", 0, false, "ends within the value at byte 0"},
+	{"\xc1", 1, false, "at byte 0"},
+	{"\x92\x01\xc1", 3, false, "at byte 2"},
+	{"\x01\x02", 2, false, "before byte 1"},
+	{"\xdb\xff\xff\xff\xffx", 6, false, "ends within"},
+	{"\xdd\xff\xff\xff\xff\x01", 6, false, "ends within"}, /* counts that nobody can have */
+	{"\xdf\xff\xff\xff\xff\x01\x01", 7, false, "ends within"},
+};
+
+START_TEST(msgpack_is_one_whole_value)
+{
+	struct slice whole = {
+		.data = (const uint8_t *)packed[_i].bytes,
+		.size = packed[_i].size,
+	};
+	struct reterr err = {0};
+	ck_assert_int_eq(msgpack_check(whole, &err), packed[_i].valid ? 0 : -EINVAL);
+	if (!packed[_i].valid)
+		ck_assert_msg(strstr(err.text, packed[_i].says), "%s", err.text);
+	while (whole.size > 0) { /* every prefix */
+		whole.size--;
+		ck_assert(msgpack_check(whole, NULL) == -EINVAL || !packed[_i].valid);
+	}
+}
+END_TEST
+
 #define UUID "01234567-89ab-4def-8123-456789abcdef"
 
 static int parse(const char *text, struct engine_root *ret)
 {
-	return root_parse((struct slice){.data = (const uint8_t *)text, .size = strlen(text)},
-			       ret);
+	return root_parse((struct slice){.data = (const uint8_t *)text, .size = strlen(text)}, ret);
 }
 
 START_TEST(a_root_is_read_back_as_it_was_written)
@@ -89,8 +127,8 @@ START_TEST(a_root_is_read_back_as_it_was_written)
 
 	ck_assert_int_eq(uuid_parse(UUID, &root.pointer.segment), 0);
 	ck_assert_int_eq(root_text_print(&root, &text), 0);
-	ck_assert_int_eq(
-		root_parse((struct slice){.data = text.data, .size = text.size}, &back), 0);
+	ck_assert_int_eq(root_parse((struct slice){.data = text.data, .size = text.size}, &back),
+			 0);
 	buf_done(&text);
 	ck_assert(uuid_equal(&back.pointer.segment, &root.pointer.segment));
 	ck_assert_uint_eq(back.pointer.offset, root.pointer.offset);
@@ -155,15 +193,16 @@ END_TEST
 
 int main(void)
 {
-	TCase *tcase = tcase_create("json");
+	TCase *tcase = tcase_create("content");
 	tcase_add_loop_test(tcase, the_answer_does_not_depend_on_the_pieces, 0,
 			    (int)ARRAY_SIZE(texts));
 	tcase_add_test(tcase, the_byte_is_counted_from_the_first_piece_on);
+	tcase_add_loop_test(tcase, msgpack_is_one_whole_value, 0, (int)ARRAY_SIZE(packed));
 	tcase_add_test(tcase, a_root_is_read_back_as_it_was_written);
 	tcase_add_test(tcase, every_prefix_of_a_root_is_refused);
 	tcase_add_test(tcase, what_is_no_root_is_refused);
 	tcase_add_test(tcase, a_huge_root_is_refused);
-	Suite *suite = suite_create("cmd/json");
+	Suite *suite = suite_create("cmd/content");
 	suite_add_tcase(suite, tcase);
 	SRunner *runner = srunner_create(suite);
 	srunner_run_all(runner, CK_ENV);

@@ -1,11 +1,13 @@
-/* A check of one JSON text that comes in pieces of any size, in little memory. */
-#ifndef PROTOFS_CMD_JSON_CHECK_H
-#define PROTOFS_CMD_JSON_CHECK_H
+/* A check of what comes in pieces and calls itself JSON or MessagePack. */
+#ifndef PROTOFS_CMD_CONTENT_CHECK_H
+#define PROTOFS_CMD_CONTENT_CHECK_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 #include "base/attr.h"
 #include "base/reterr.h"
+#include "base/slice.h"
 
 struct json_check;
 
@@ -17,5 +19,8 @@ MUST_CHECK int json_check_feed(struct json_check *check, const void *data, size_
 			       struct reterr *err);
 /* After the last piece: the text must be complete. */
 MUST_CHECK int json_check_end(struct json_check *check, struct reterr *err);
+
+/* MessagePack needs all of it at once: exactly one value. -EINVAL as above. Nothing is allocated. */
+MUST_CHECK int msgpack_check(struct slice whole, struct reterr *err);
 
 #endif
