@@ -3,6 +3,8 @@
 #include <errno.h>
 #include <fcntl.h>
 
+#include "fs/xattr.h"
+
 /* Reads that are worth another receiver: below, the copy is shorter than waking one. */
 enum { SEGMENT_FILE_LONG_READ = 64 << 10, SEGMENT_FILE_STAT_UNIT = 512 };
 
@@ -54,4 +56,16 @@ int segment_file_view_read(struct call *call, uint64_t handle, int flags, void *
 	if (!segment)
 		return -ESTALE;
 	return segment_file_read(call, segment, flags, data, size, offset, ret);
+}
+
+int segment_file_getxattr(struct call *call, const char *name, struct buf *ret)
+{
+	struct engine_segment *segment = call_segment(call);
+	return segment ? xattr_segment(call, segment, name, ret) : -ESTALE;
+}
+
+int segment_file_listxattr(struct call *call, struct buf *ret)
+{
+	(void)call;
+	return xattr_segment_list(ret);
 }

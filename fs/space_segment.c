@@ -225,4 +225,6 @@ const struct view view_space_segment = {
 	.write = segment_write,
 	.fsync = segment_fsync,
 	.release = segment_release,
+	.getxattr = segment_file_getxattr,
+	.listxattr = segment_file_listxattr,
 };

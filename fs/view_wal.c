@@ -41,6 +41,8 @@ static const struct view view_wal_file = {
 	.getattr = wal_file_getattr,
 	.open = wal_file_open,
 	.read = segment_file_view_read,
+	.getxattr = segment_file_getxattr,
+	.listxattr = segment_file_listxattr,
 	.read_only = true,
 };
 
