@@ -4,17 +4,19 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <protofs/clock.h>
+
 #include "base/buf.h"
 #include "cmd/io.h"
 #include "cmd/log.h"
 #include "cmd/progress.h"
 #include "cmd/source.h"
-#include "cmd/status_text.h"
 #include "cmd/store.h"
 #include "cmd/text.h"
 #include "cmd/where.h"
 #include "engine/disk.h"
 #include "fs/render.h"
+#include "fs/status.h"
 
 enum { CHUNK_SIZE = 1 << 20, ATOMS_BATCH = 512 };
 
@@ -391,11 +393,16 @@ static int direct_prune(struct where *where, uint64_t keep_from, bool dry_run,
 
 /* ---- The rest ------------------------------------------------------------------------------- */
 
+/* How fast it grows only a daemon can tell. */
 static int direct_status(struct where *where, bool json, struct buf *ret, struct reterr *err)
 {
+	const struct status_growth growth = {0};
+	uint64_t now_ns = clock_system()->wall_ns(clock_system());
 	struct engine_stats stats;
+
 	engine_stats(direct_of(where)->engine, &stats);
-	int r = status_text(&stats, json, ret);
+	int r = json ? status_as_json(&stats, &growth, now_ns, ret)
+		     : status_as_text(&stats, &growth, now_ns, ret);
 	return r < 0 ? reterr_set(err, r, "%s", strerror(-r)) : 0;
 }
 
