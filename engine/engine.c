@@ -233,7 +233,7 @@ static int load(struct engine *e, struct reterr *err)
 	}
 	r = catalogue_open(e->disk, &e->superblock.store, read_only, load_record, e, &damage,
 			   &e->catalogue);
-	if (r == -EBADMSG) {
+	if (r == -EBADMSG || r == -ENOENT) {
 		open_damaged(e, &damage);
 		read_only = true;
 	} else if (r < 0) {
@@ -291,8 +291,11 @@ int engine_close(struct engine *e, struct reterr *err)
 		int sealed = engine_seal(e, NULL, r == 0 ? err : NULL);
 		if (r == 0)
 			r = sealed;
+		/* Marks: from now on an unreadable last record is damage, not a torn end. */
 		if (r == 0)
 			r = root_log_mark(e->root_log, err);
+		if (r == 0)
+			r = catalogue_mark(e->catalogue, err);
 	}
 	destroy(e);
 	return r;

@@ -228,7 +228,7 @@ int engine_read(struct engine *e, struct engine_segment *segment, void *data, si
 	*ret = 0;
 	int r = segment_load_parts(segment, err);
 	while (r == 0 && *ret < size) {
-		size_t piece;
+		size_t piece = 0;
 		r = read_once(e, segment, offset + *ret, to + *ret, size - *ret, flags, &piece, err);
 		if (r < 0 || piece == 0)
 			break;

@@ -257,7 +257,7 @@ static int seal_fresh(const struct seal_request *request, struct disk_file *data
 {
 	CLEANUP(sealing_done) struct sealing s = {.request = request};
 	char text[UUID_TEXT_LENGTH + 1];
-	uint32_t epoch;
+	uint32_t epoch = 0;
 
 	int r = sealing_init(&s, err);
 	if (r == 0)

@@ -1,0 +1,50 @@
+/* What a check finds, and repair needs: between fsck.c and repair.c only. */
+#ifndef PROTOFS_ENGINE_FSCK_H
+#define PROTOFS_ENGINE_FSCK_H
+
+#include <stdbool.h>
+
+#include "engine/catalogue.h"
+#include "engine/disk.h"
+#include "engine/engine.h"
+#include "engine/part_format.h"
+#include "engine/superblock.h"
+
+struct fsck_segment {
+	struct catalogue_record record;
+	uint64_t length;	/* bytes from 0 that verify, or that a bad table vouched for */
+	bool damaged;		/* nothing can follow LENGTH: an open part is to be cut */
+	uint64_t damaged_start; /* of the part in which the damage lies */
+	unsigned bad_tables;	/* sealed parts whose table or index is damaged */
+};
+
+struct fsck {
+	struct disk *disk;
+	struct engine_fsck_options options;
+	struct engine_fsck_result result;
+	struct superblock superblock;
+	struct part_geometry geometry;
+	struct fsck_segment *segments;
+	size_t segment_count, segment_capacity;
+	bool catalogue_damaged;
+	bool roots_damaged;
+	bool newest_root_broken;
+	uint64_t done, total; /* bytes, for progress */
+};
+
+struct fsck_starts {
+	uint64_t *starts; /* malloc'ed; sorted, each once */
+	size_t count, capacity;
+};
+
+void fsck_found(struct fsck *f, bool fixed, const struct reterr *finding);
+MUST_CHECK int fsck_list_starts(struct disk *disk, const struct uuid *segment,
+				struct fsck_starts *ret);
+/* Fills F from a zeroed one with DISK and OPTIONS set. Problems are no error. */
+MUST_CHECK int fsck_check(struct fsck *f, struct reterr *err);
+void fsck_done(struct fsck *f);
+
+/* Mends what can be mended, in the order of the check; what it cuts goes to lost+found/ first. */
+MUST_CHECK int fsck_repair(struct fsck *f, struct reterr *err);
+
+#endif
