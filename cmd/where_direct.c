@@ -198,7 +198,7 @@ static int direct_cat(struct where *where, const struct engine_pointer *pointer,
 {
 	struct direct *direct = direct_of(where);
 	struct engine_segment_info info;
-	struct engine_segment *segment;
+	struct engine_segment *segment = NULL;
 	struct engine_frame frame;
 
 	int r = find_segment(direct, &pointer->segment, &segment, err);
@@ -273,7 +273,7 @@ static int direct_atoms(struct where *where, const struct uuid *uuid, where_atom
 {
 	struct direct *direct = direct_of(where);
 	struct engine_frame frames[ATOMS_BATCH];
-	struct engine_segment *segment;
+	struct engine_segment *segment = NULL;
 	uint64_t from = 0;
 
 	int r = find_segment(direct, uuid, &segment, err);
@@ -295,7 +295,7 @@ static int direct_read(struct where *where, const struct uuid *uuid, void *data,
 		       uint64_t offset, bool from_disk, size_t *ret, struct reterr *err)
 {
 	struct direct *direct = direct_of(where);
-	struct engine_segment *segment;
+	struct engine_segment *segment = NULL;
 
 	int r = find_segment(direct, uuid, &segment, err);
 	if (r < 0)
@@ -310,7 +310,7 @@ static int direct_sums(struct where *where, const struct uuid *uuid, struct sum_
 {
 	struct direct *direct = direct_of(where);
 	struct engine_segment_info info;
-	struct engine_segment *segment;
+	struct engine_segment *segment = NULL;
 	struct sum_file file = {0};
 
 	int r = find_segment(direct, uuid, &segment, err);
