@@ -12,13 +12,11 @@
 #include "engine/fsck.h"
 #include "engine/part_scan.h"
 
-void fsck_found(struct fsck *f, bool fixed, const struct reterr *finding)
+static void fsck_found(struct fsck *f, const struct reterr *finding)
 {
 	f->result.problems++;
-	if (fixed)
-		f->result.fixed++;
 	if (f->options.found)
-		f->options.found(f->options.arg, finding, fixed);
+		f->options.found(f->options.arg, finding, false);
 }
 
 static void progress(struct fsck *f, uint64_t bytes)
@@ -61,7 +59,7 @@ static int check_pages(struct fsck *f, const struct sealed *sealed)
 				 uuid_format(&h->segment, text), h->start + at,
 				 h->start + at + size,
 				 read == 0 ? "do not match their checksum" : "cannot be read");
-		fsck_found(f, false, &finding);
+		fsck_found(f, &finding);
 	}
 	free(page);
 	return r;
@@ -115,7 +113,7 @@ static int check_open(struct fsck *f, struct fsck_segment *segment, uint64_t sta
 				 "segment %s: a copy of the commit table of the part at byte %" PRIu64
 				 " is damaged; the other one serves",
 				 uuid_format(&segment->record.uuid, text), start);
-		fsck_found(f, false, &finding);
+		fsck_found(f, &finding);
 	}
 	if (!scan.damaged)
 		return 0;
@@ -125,7 +123,7 @@ static int check_open(struct fsck *f, struct fsck_segment *segment, uint64_t sta
 			 "segment %s: damage at byte %" PRIu64
 			 ": acknowledged bytes do not match their checksum",
 			 uuid_format(&segment->record.uuid, text), *ret_end);
-	fsck_found(f, false, &finding);
+	fsck_found(f, &finding);
 	return 0;
 }
 
@@ -192,7 +190,7 @@ static void length_finding(struct fsck *f, struct fsck_segment *segment, uint64_
 	(void)reterr_set(&finding, -EBADMSG,
 			 "segment %s: bytes from %" PRIu64 " on are missing: no part holds them",
 			 uuid_format(&segment->record.uuid, text), length);
-	fsck_found(f, false, &finding);
+	fsck_found(f, &finding);
 }
 
 static int check_parts(struct fsck *f, struct fsck_segment *segment, const struct fsck_starts *list)
@@ -214,7 +212,7 @@ static int check_parts(struct fsck *f, struct fsck_segment *segment, const struc
 		}
 		int sealed = check_sealed(f, segment, start, &end, &finding);
 		if (sealed == -EBADMSG) {
-			fsck_found(f, false, &finding);
+			fsck_found(f, &finding);
 			segment->bad_tables++;
 			segment->length = limit != UINT64_MAX ? limit : segment->record.length;
 			continue;
@@ -245,12 +243,8 @@ static int check_segment(struct fsck *f, struct fsck_segment *segment)
 
 /* ---- Catalogue ------------------------------------------------------------------------------ */
 
-static int collect_record(void *arg, const struct catalogue_record *record)
+int fsck_add_segment(struct fsck *f, struct fsck_segment **ret)
 {
-	struct fsck *f = arg;
-
-	if (record->state != CATALOGUE_OPEN && record->state != CATALOGUE_SEALED)
-		return 0;
 	if (f->segment_count == f->segment_capacity) {
 		size_t capacity = f->segment_capacity ? f->segment_capacity * 2 : 64;
 		struct fsck_segment *segments = realloc(f->segments, capacity * sizeof(*segments));
@@ -259,7 +253,22 @@ static int collect_record(void *arg, const struct catalogue_record *record)
 		f->segments = segments;
 		f->segment_capacity = capacity;
 	}
-	f->segments[f->segment_count++] = (struct fsck_segment){.record = *record};
+	*ret = &f->segments[f->segment_count++];
+	**ret = (struct fsck_segment){0};
+	return 0;
+}
+
+static int collect_record(void *arg, const struct catalogue_record *record)
+{
+	struct fsck *f = arg;
+	struct fsck_segment *segment;
+
+	if (record->state != CATALOGUE_OPEN && record->state != CATALOGUE_SEALED)
+		return 0;
+	int r = fsck_add_segment(f, &segment);
+	if (r < 0)
+		return r;
+	segment->record = *record;
 	f->total += record->state == CATALOGUE_SEALED ? record->length : 0;
 	return 0;
 }
@@ -274,7 +283,7 @@ static int check_catalogue(struct fsck *f)
 	catalogue_close(catalogue);
 	if (r == -EBADMSG || r == -ENOENT) {
 		f->catalogue_damaged = true;
-		fsck_found(f, false, &finding);
+		fsck_found(f, &finding);
 		return 0;
 	}
 	return r;
@@ -284,7 +293,7 @@ static int check_catalogue(struct fsck *f)
 
 static void root_finding(void *arg, const struct reterr *finding)
 {
-	fsck_found(arg, false, finding);
+	fsck_found(arg, finding);
 }
 
 static struct fsck_segment *find_segment(struct fsck *f, const struct uuid *uuid)
@@ -317,7 +326,7 @@ static void check_newest(struct fsck *f, struct root_log *log)
 			 "root %" PRIu64 " points at byte %" PRIu64 " of segment %s, which is missing",
 			 record.root.seq, record.root.pointer.offset,
 			 uuid_format(&record.root.pointer.segment, text));
-	fsck_found(f, false, &finding);
+	fsck_found(f, &finding);
 }
 
 static int check_roots(struct fsck *f)
@@ -332,14 +341,14 @@ static int check_roots(struct fsck *f)
 		if (r != -EBADMSG && r != -ENOENT)
 			return r;
 		f->roots_damaged = true;
-		fsck_found(f, false, &finding);
+		fsck_found(f, &finding);
 		return 0;
 	}
 	int opened = r;
 	r = root_log_check(log, f->options.deep || opened == -EBADMSG, root_finding, f, &checked);
 	f->result.roots = checked.records;
 	if (opened == -EBADMSG && f->result.problems == before)
-		fsck_found(f, false, &finding);
+		fsck_found(f, &finding);
 	f->roots_damaged = f->result.problems > before;
 	check_newest(f, log);
 	root_log_close(log);
@@ -358,7 +367,7 @@ int fsck_check(struct fsck *f, struct reterr *err)
 		struct reterr finding;
 		(void)reterr_set(&finding, -EBADMSG,
 				 "superblock: one of its two copies is damaged; the other one serves");
-		fsck_found(f, false, &finding);
+		fsck_found(f, &finding);
 	}
 	r = check_catalogue(f);
 	for (size_t i = 0; i < f->segment_count && r == 0; i++)
@@ -375,17 +384,35 @@ void fsck_done(struct fsck *f)
 	free(f->segments);
 }
 
+/* What is left after the repair, counted without telling anybody again. */
+static int count_left(struct disk *disk, bool deep, uint64_t *ret, struct reterr *err)
+{
+	struct fsck f = {.disk = disk, .options = {.deep = deep}};
+	int r = fsck_check(&f, err);
+
+	*ret = f.result.problems;
+	fsck_done(&f);
+	return r;
+}
+
 int engine_fsck(struct disk *disk, const struct engine_fsck_options *options,
 		struct engine_fsck_result *ret, struct reterr *err)
 {
 	struct fsck f = {.disk = disk, .options = *options};
+	uint64_t left = 0;
 
+	*ret = (struct engine_fsck_result){0};
 	int r = disk->ops->lock(disk, options->repair, err);
 	if (r < 0)
 		return r;
 	r = fsck_check(&f, err);
-	if (r == 0 && options->repair && f.result.problems)
+	if (r == 0 && options->repair && f.result.problems) {
 		r = fsck_repair(&f, err);
+		if (r == 0)
+			r = count_left(disk, options->deep, &left, err);
+		if (r == 0 && left < f.result.problems)
+			f.result.fixed = f.result.problems - left;
+	}
 	*ret = f.result;
 	fsck_done(&f);
 	return r;

@@ -27,6 +27,7 @@ struct fsck {
 	struct fsck_segment *segments;
 	size_t segment_count, segment_capacity;
 	bool catalogue_damaged;
+	bool catalogue_changed; /* by repair: records are to be written again */
 	bool roots_damaged;
 	bool newest_root_broken;
 	uint64_t done, total; /* bytes, for progress */
@@ -37,7 +38,8 @@ struct fsck_starts {
 	size_t count, capacity;
 };
 
-void fsck_found(struct fsck *f, bool fixed, const struct reterr *finding);
+/* A zeroed segment at the end of the list; the pointer is good until the next call. */
+MUST_CHECK int fsck_add_segment(struct fsck *f, struct fsck_segment **ret);
 MUST_CHECK int fsck_list_starts(struct disk *disk, const struct uuid *segment,
 				struct fsck_starts *ret);
 /* Fills F from a zeroed one with DISK and OPTIONS set. Problems are no error. */

@@ -172,11 +172,13 @@ static int find_later(struct part_scan *scan, struct tables *tables, uint32_t sl
 		}
 		for (unsigned copy = 0; copy < PART_TABLE_COPIES; copy++) {
 			struct part_entry entry;
-			if (load_slot(tables, copy, slot, &entry) == 0 &&
-			    entry.offset < scan->limit) {
-				scan->damaged = true;
-				return 0;
-			}
+			if (load_slot(tables, copy, slot, &entry) < 0 ||
+			    entry.offset >= scan->limit || entry.offset < scan->start)
+				continue;
+			uint64_t end = entry.offset - scan->start + entry.length;
+			scan->damaged = true;
+			if (end > scan->later_end && end <= scan->geometry.data_size)
+				scan->later_end = end;
 		}
 	}
 	return 0;
@@ -217,6 +219,7 @@ int part_scan(struct part_scan *scan)
 	scan->length = 0;
 	scan->entries = 0;
 	scan->epoch = 0;
+	scan->later_end = 0;
 	scan->torn = scan->damaged = scan->copy_damaged = false;
 
 	tables.copy[0] = malloc(table_bytes);

@@ -25,6 +25,7 @@ struct part_scan {
 	uint32_t epoch;    /* of the last valid one */
 	bool torn;	   /* an unacknowledged entry or its data lies behind the valid ones */
 	bool damaged;	   /* the first invalid entry was acknowledged: a later one exists */
+	uint64_t later_end; /* when damaged: bytes of the part that later entries speak of */
 	bool copy_damaged; /* an entry was valid in one copy only, with another one behind it */
 };
 

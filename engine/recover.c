@@ -308,7 +308,8 @@ static int finish_segments(struct engine *e, struct reterr *err)
 			(void)!segment_remove_files(segment); /* else the next open does it */
 		if (!segment || segment->state != ENGINE_SEGMENT_OPEN)
 			continue;
-		if (segment->class == ENGINE_CLASS_RESTORED)
+		/* Its epoch stays 1, unless repair had it opened again. */
+		if (segment->class == ENGINE_CLASS_RESTORED && segment->epoch <= 1)
 			r = engine_segment_remove(e, segment);
 		else
 			r = segment_seal_ended(segment, err);
