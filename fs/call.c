@@ -1,28 +1,25 @@
 /* What an operation can ask about its call and its filesystem; see view.h. */
 #include <errno.h>
-#include <fcntl.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/invariant.h"
 #include "engine/engine.h"
 #include "fs/core.h"
 #include "fs/crew.h"
+#include "fs/process.h"
 
 void call_block(struct call *call)
 {
-	if (park_armed(&call->wait))
-		return;
 	crew_leave();
-	park_arm(&call->wait, call->req);
+	park_arm(&call->wait, call->req, 0);
 }
 
 void call_leave(struct call *call)
 {
-	(void)call;
 	crew_leave();
+	/* A caller that we cannot see cannot be told apart from one that would try again. */
+	if (call->pid > 0)
+		park_arm(&call->wait, call->req, call->pid);
 }
 
 bool call_interrupted(const struct call *call)
@@ -30,33 +27,9 @@ bool call_interrupted(const struct call *call)
 	return park_answered(&call->wait);
 }
 
-/* The number behind "Tgid:" in the text of /proc/<tid>/status; 0 if there is none. */
-static pid_t status_tgid(const char *text)
-{
-	static const char key[] = "\nTgid:";
-	const char *line = strstr(text, key);
-	return line ? (pid_t)strtol(line + strlen(key), NULL, 10) : 0;
-}
-
 int call_process(const struct call *call, pid_t *ret)
 {
-	char path[32], text[1024];
-	if (call->pid <= 0)
-		return -ESRCH;
-	snprintf(path, sizeof(path), "/proc/%d/status", (int)call->pid);
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return -ESRCH;
-	ssize_t size = read(fd, text, sizeof(text) - 1);
-	close(fd);
-	if (size <= 0)
-		return -ESRCH;
-	text[size] = '\0';
-	pid_t process = status_tgid(text);
-	if (process <= 0)
-		return -ESRCH;
-	*ret = process;
-	return 0;
+	return process_of_thread(call->pid, ret);
 }
 
 struct engine_segment *call_segment(const struct call *call)

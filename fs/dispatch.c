@@ -35,6 +35,7 @@ bool dispatch_begin(struct call *call, fuse_req_t req, fuse_ino_t id, const stru
 	call->err.code = 0;
 	call->req = req;
 	atomic_init(&call->wait.state, PARK_NONE);
+	atomic_init(&call->wait.only_dying, 0);
 
 	*ret = fs_view_of(fs, id, call->node);
 	if (*ret)

@@ -25,7 +25,8 @@
 
 enum {
 	SPACE_FILES_MAX = 1000,
-	SPACE_LOADED_MAX = 16 << 20, /* contents in memory at once */
+	SPACE_TEMPORARIES_MAX = 1000, /* beside those: a root can always be published */
+	SPACE_LOADED_MAX = 16 << 20,  /* contents in memory at once */
 	SPACE_FLUSH_INTERVAL_MS = 1000,
 };
 
@@ -65,9 +66,10 @@ struct space {
 	pthread_mutex_t lock;
 
 	struct small_file *files; /* all, by order; lock */
-	unsigned linked;          /* lock */
+	unsigned linked;          /* without the temporary ones; lock */
+	unsigned temporaries;     /* lock */
 	size_t loaded_size;       /* of all loaded contents; lock */
-	uint64_t next_order;      /* change */
+	uint64_t next_order;      /* lock */
 
 	uint64_t next_seq;           /* change */
 	struct engine_segment *meta; /* holds the newest frame; change and lock */

@@ -108,14 +108,20 @@ static void small_file_put(struct space *space, struct small_file *file)
 		node_unref(fs_nodes(space->fs), &file->node, 1);
 }
 
+/* The counter of names that are kept, or of temporary ones. With the lock held. */
+static unsigned *names_of(struct space *space, bool temporary)
+{
+	return temporary ? &space->temporaries : &space->linked;
+}
+
 /* The name's reference is the caller's to drop, without the lock: it may be the last. */
 void small_file_unlink_locked(struct space *space, struct small_file *file,
 			      struct small_file **ret_unref)
 {
 	invariant(file->linked);
+	*names_of(space, file->temporary) -= 1;
 	file->linked = false;
 	file->dirty = false;
-	space->linked--;
 	*ret_unref = file;
 }
 
@@ -326,12 +332,10 @@ static int file_read(struct call *call, uint64_t handle, int flags, void *data, 
 	return r;
 }
 
+/* With the lock held, and change unless it is temporary: its content is loaded. */
 static int file_splice(struct small_file *file, const void *data, size_t size, uint64_t offset)
 {
-	struct space *space = file->space;
 	int r = 0;
-
-	pthread_mutex_lock(&space->lock);
 	if (offset + size > file->size)
 		r = file_resize(file, offset + size);
 	if (r == 0 && size > 0) {
@@ -339,6 +343,24 @@ static int file_splice(struct small_file *file, const void *data, size_t size, u
 		file->mtime_ns = now_ns();
 		file_changed(file);
 	}
+	return r;
+}
+
+/* 1: FILE is not temporary, and nothing was done. */
+static int file_write_temporary(struct call *call, struct small_file *file, int flags,
+				const void *data, size_t size, uint64_t offset)
+{
+	struct space *space = file->space;
+	int r = 1;
+
+	pthread_mutex_lock(&space->lock);
+	if (file->frozen)
+		r = -EPERM;
+	else if (file->temporary && space->loaded_size + size > 2 * (size_t)SPACE_LOADED_MAX)
+		r = reterr_set(&call->err, -ENOSPC, "the temporary files of space/ fill the memory "
+						    "that is set aside for them");
+	else if (file->temporary)
+		r = file_splice(file, data, size, flags & O_APPEND ? file->size : offset);
 	pthread_mutex_unlock(&space->lock);
 	return r;
 }
@@ -349,18 +371,27 @@ static int file_write(struct call *call, uint64_t handle, int flags, const void 
 	(void)handle;
 	struct small_file *file = file_of(call);
 	struct space *space = file->space;
+	bool synchronous = (flags & (O_SYNC | O_DSYNC)) != 0;
 
 	if (offset > SMALL_FILE_SIZE_MAX)
 		return -EFBIG;
+	int r = file_write_temporary(call, file, flags, data, size, offset);
+	if (r <= 0)
+		return r;
 	call_leave(call);
 	pthread_mutex_lock(&space->change);
-	int r = file->frozen ? -EPERM : small_file_load(file, &call->err);
-	if (r == 0)
+	r = file->frozen ? -EPERM : small_file_load(file, &call->err);
+	if (r == 0) {
+		pthread_mutex_lock(&space->lock);
 		r = file_splice(file, data, size, flags & O_APPEND ? file->size : offset);
+		pthread_mutex_unlock(&space->lock);
+	}
 	if (r == 0)
 		r = file_make_room(file, &call->err);
+	if (r == 0 && synchronous)
+		r = space_log_flush(space, file, &call->err);
 	pthread_mutex_unlock(&space->change);
-	return r;
+	return r == 0 && synchronous ? space_log_commit(space, &call->err) : r;
 }
 
 static int file_flush_changes(struct call *call, struct small_file *file)
@@ -467,46 +498,51 @@ const struct view view_small_file = {
 
 /* ---- Names ------------------------------------------------------------------------------------ */
 
-/* With change held. Gives FILE the name, and the name's reference. */
-static int file_link(struct space *space, struct small_file *file, const char *name)
+/* Gives FILE the name, and the name's reference. */
+static int file_link(struct space *space, struct small_file *file, const char *name,
+		     struct reterr *err)
 {
+	bool temporary = small_file_name_is_temporary(name);
+	unsigned limit = temporary ? SPACE_TEMPORARIES_MAX : SPACE_FILES_MAX;
 	int r = 0;
+
 	pthread_mutex_lock(&space->lock);
-	if (space->linked >= SPACE_FILES_MAX) {
+	unsigned *names = names_of(space, temporary);
+	if (small_file_find(space, name)) {
+		r = -EEXIST;
+	} else if (*names >= limit) {
 		r = -ENOSPC;
 	} else {
 		strcpy(file->name, name);
 		file->linked = true;
-		file->temporary = small_file_name_is_temporary(name);
-		space->linked++;
+		file->temporary = temporary;
+		*names += 1;
 		node_ref(&file->node, 1);
 	}
 	pthread_mutex_unlock(&space->lock);
+	if (r == -ENOSPC)
+		reterr_set(err, r, "space/ holds %u %s files, which is the limit", limit,
+			   temporary ? "temporary" : "small");
 	return r;
 }
 
 static int file_add(struct call *call, const char *name, mode_t mode, struct small_file **ret)
 {
 	struct space *space = space_of(call);
-	struct small_file *file = small_file_get(space, name);
-	if (file) {
-		small_file_put(space, file);
-		return -EEXIST;
-	}
+	struct small_file *file;
 	int r = small_file_new(space, mode, &file);
 	if (r < 0)
 		return r;
-	r = file_link(space, file, name);
-	if (r == -ENOSPC)
-		reterr_set(&call->err, r, "space/ holds %d small files, which is the limit",
-			   SPACE_FILES_MAX);
-	if (r == 0)
-		r = space_log_set(space, file, name, &call->err);
+	r = file_link(space, file, name, &call->err);
+	if (r < 0) {
+		small_file_put(space, file);
+		return r;
+	}
+	r = space_log_set(space, file, name, &call->err);
 	if (r < 0) {
 		struct small_file *unref = NULL;
 		pthread_mutex_lock(&space->lock);
-		if (file->linked)
-			small_file_unlink_locked(space, file, &unref);
+		small_file_unlink_locked(space, file, &unref);
 		pthread_mutex_unlock(&space->lock);
 		small_file_put(space, unref);
 		small_file_put(space, file);
@@ -521,13 +557,16 @@ int small_file_create(struct call *call, const char *name, mode_t mode, struct e
 {
 	struct space *space = space_of(call);
 	struct small_file *file = NULL;
+	/* A temporary one is in no frame, so its order among changes does not matter. */
+	bool is_change = !small_file_name_is_temporary(name);
 
-	/* A temporary one costs no append, so it need not leave. */
-	if (!small_file_name_is_temporary(name))
+	if (is_change) {
 		call_leave(call);
-	pthread_mutex_lock(&space->change);
+		pthread_mutex_lock(&space->change);
+	}
 	int r = file_add(call, name, mode, &file);
-	pthread_mutex_unlock(&space->change);
+	if (is_change)
+		pthread_mutex_unlock(&space->change);
 	if (r < 0)
 		return r;
 	small_file_entry(call, file, ret);
@@ -592,7 +631,11 @@ static int rename_table(struct space *space, struct small_file *file, struct sma
 	struct small_file *unref = NULL;
 	int r = 0;
 
-	if (target && target->opens > 0)
+	if (file->temporary && !small_file_name_is_temporary(to) && !target &&
+	    space->linked >= SPACE_FILES_MAX)
+		r = reterr_set(err, -ENOSPC, "space/ holds %d small files, which is the limit",
+			       SPACE_FILES_MAX);
+	if (r == 0 && target && target->opens > 0)
 		r = small_file_load(target, err);
 	if (r == 0)
 		r = rename_log(space, file, to, err);
@@ -602,7 +645,9 @@ static int rename_table(struct space *space, struct small_file *file, struct sma
 	if (target)
 		small_file_unlink_locked(space, target, &unref);
 	strcpy(file->name, to);
+	*names_of(space, file->temporary) -= 1;
 	file->temporary = small_file_name_is_temporary(to);
+	*names_of(space, file->temporary) += 1;
 	pthread_mutex_unlock(&space->lock);
 	small_file_put(space, unref);
 	return 0;

@@ -136,6 +136,12 @@ int space_segment_create(struct call *call, const struct uuid *uuid, int flags, 
 	return r;
 }
 
+static int segment_commit(struct call *call, struct engine_segment *segment)
+{
+	struct engine_position all = {.segment = segment, .length = UINT64_MAX};
+	return engine_commit(call->engine, &all, 1, &call->err);
+}
+
 static int segment_write(struct call *call, uint64_t handle, int flags, const void *data,
 			 size_t size, uint64_t offset)
 {
@@ -148,7 +154,9 @@ static int segment_write(struct call *call, uint64_t handle, int flags, const vo
 	/* The kernel lets one write of a file through at a time, so the length does not move meanwhile. */
 	if (!(flags & O_APPEND) && offset != info.length)
 		return -EPERM;
-	if (size >= SEGMENT_LONG_WRITE)
+	/* The first byte of a part makes files. */
+	bool synchronous = (flags & (O_SYNC | O_DSYNC)) != 0;
+	if (synchronous || size >= SEGMENT_LONG_WRITE || info.state != ENGINE_SEGMENT_OPEN)
 		call_leave(call);
 	/* engine_segment_append() only reads what an iovec, which has no const, points at. */
 	union {
@@ -156,7 +164,11 @@ static int segment_write(struct call *call, uint64_t handle, int flags, const vo
 		void *base;
 	} bytes = {.from = data};
 	struct iovec iov = {.iov_base = bytes.base, .iov_len = size};
-	return engine_segment_append(call->engine, segment, &iov, 1, NULL);
+	r = engine_segment_append(call->engine, segment, &iov, 1, NULL);
+	/* The kernel sends no FSYNC behind a direct write. */
+	if (r == 0 && synchronous)
+		r = segment_commit(call, segment);
+	return r;
 }
 
 static int segment_fsync(struct call *call, uint64_t handle)
@@ -166,8 +178,7 @@ static int segment_fsync(struct call *call, uint64_t handle)
 	if (!segment)
 		return -ESTALE;
 	call_block(call);
-	struct engine_position all = {.segment = segment, .length = UINT64_MAX};
-	return engine_commit(call->engine, &all, 1, &call->err);
+	return segment_commit(call, segment);
 }
 
 static void segment_release(struct call *call, uint64_t handle, int flags)

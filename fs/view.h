@@ -59,8 +59,8 @@ struct call {
 void call_block(struct call *call);
 
 /*
- * The same for what must not be done twice, and so cannot be interrupted: a caller who is told EINTR tries again. Writes,
- * renames, publications.
+ * The same for what must not be done twice: a caller who is told EINTR tries again. So only one that is being killed
+ * is answered early. Writes, renames, publications.
  */
 void call_leave(struct call *call);
 
