@@ -143,6 +143,7 @@ struct engine {
 
 	/* State: under state_lock. */
 	pthread_mutex_t state_lock;
+	bool opened_writable; /* immutable after open */
 	bool damaged, recovered;
 	char read_only_reason[RETERR_TEXT_SIZE];
 	atomic_bool read_only;

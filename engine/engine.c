@@ -14,15 +14,21 @@
 
 /* ---- Format --------------------------------------------------------------------------------- */
 
+/* A store is told from other files wherever the listing shows its superblock. */
 static int check_empty(void *arg, const char *name, bool is_dir)
 {
-	(void)arg;
+	int *found = arg;
+
 	/* An ext4 of its own has lost+found from the start; repair uses it, too. */
 	if (!is_dir && strcmp(name, "lock") == 0)
 		return 0;
 	if (is_dir && strcmp(name, "lost+found") == 0)
 		return 0;
-	return strcmp(name, SUPERBLOCK_PATH) == 0 ? -EEXIST : -ENOTEMPTY;
+	if (strcmp(name, SUPERBLOCK_PATH) == 0)
+		*found = -EEXIST;
+	else if (*found == 0)
+		*found = -ENOTEMPTY;
+	return 0;
 }
 
 static int make_directories(struct disk *disk)
@@ -73,7 +79,10 @@ int engine_format(struct disk *disk, const struct engine_format_options *options
 	int r = disk->ops->lock(disk, true, err);
 	if (r < 0)
 		return r;
-	r = disk_list(disk, "", check_empty, NULL);
+	int found = 0;
+	r = disk_list(disk, "", check_empty, &found);
+	if (r == 0)
+		r = found;
 	if (r == -EEXIST)
 		return reterr_set(err, r, "there is a store already");
 	if (r == -ENOTEMPTY)
@@ -262,6 +271,7 @@ int engine_open(struct disk *disk, const struct engine_options *options, struct 
 	if (r == 0 && !atomic_load(&e->read_only)) {
 		stage_clear(e);
 		reserve_open(e);
+		e->opened_writable = true;
 		r = background_start(e);
 	}
 	if (r < 0) {
@@ -285,9 +295,9 @@ int engine_close(struct engine *e, struct reterr *err)
 	if (!e)
 		return 0;
 	background_stop(e);
-	bool writable = !e->options.read_only && !e->damaged && !e->superblock.read_only;
-	if (writable) {
+	if (e->opened_writable)
 		r = engine_sync(e, err);
+	if (e->opened_writable && !atomic_load(&e->read_only)) {
 		int sealed = engine_seal(e, NULL, r == 0 ? err : NULL);
 		if (r == 0)
 			r = sealed;
