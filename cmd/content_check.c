@@ -50,8 +50,11 @@ static int refuse(struct json_check *check, uint64_t at, struct reterr *err)
 
 int json_check_feed(struct json_check *check, const void *data, size_t size, struct reterr *err)
 {
-	if (yajl_parse(check->parser, data, size) != yajl_status_ok)
-		return refuse(check, check->fed + yajl_get_bytes_consumed(check->parser), err);
+	if (yajl_parse(check->parser, data, size) != yajl_status_ok) {
+		/* yajl has consumed the byte that it complains of. */
+		uint64_t end = check->fed + yajl_get_bytes_consumed(check->parser);
+		return refuse(check, end ? end - 1 : 0, err);
+	}
 	check->fed += size;
 	return 0;
 }

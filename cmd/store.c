@@ -131,7 +131,8 @@ int store_close(struct store *store, struct reterr *err)
 
 void store_abandon(struct store *store)
 {
-	engine_abandon(store->engine);
+	if (store->engine)
+		engine_abandon(store->engine);
 	disk_free(store->disk);
 	*store = (struct store){0};
 }

@@ -113,8 +113,8 @@ static int unmount(const struct umount *umount, const struct mountinfo *mount)
 
 	if (r == -EBUSY)
 		log_error(
-			"cannot unmount '%s': files in it are open or somebody works there; `fuser "
-			"-vm '%s'` shows who, --lazy unmounts nevertheless",
+			"cannot unmount '%s': it is busy: files in it are open, or somebody works "
+			"there; `fuser -vm '%s'` shows who, --lazy unmounts nevertheless",
 			mount->mountpoint, mount->mountpoint);
 	else if (r == -EPERM)
 		log_error("cannot unmount '%s': it belongs to another user", mount->mountpoint);

@@ -22,7 +22,7 @@ int verb_version(int argc, char **argv)
 
 	args_parse(&argp, argc, argv, NULL);
 	(void)printf("protofs %s\n", PROTOFS_VERSION);
-	(void)puts(version_text());
+	(void)printf("libfuse %s\n", version_text());
 	(void)puts("liburing " PROTOFS_URING_VERSION);
 	if (uname(&kernel) == 0)
 		(void)printf("kernel %s %s\n", kernel.sysname, kernel.release);

@@ -373,9 +373,21 @@ static int direct_publish(struct where *where, uint64_t expected, const struct e
 {
 	char text[TEXT_POINTER_LENGTH];
 	struct reterr cause = {0};
+	struct engine_segment *segment;
+	struct engine_frame frame;
 
-	int r = engine_root_publish(direct_of(where)->engine, expected, &wanted->pointer,
-				    wanted->payload, wanted->payload_size, ret, &cause);
+	/* The engine asks only whether the bytes look like a frame. */
+	int r = find_segment(direct_of(where), &wanted->pointer.segment, &segment, err);
+	if (r < 0)
+		return r;
+	r = engine_frame_at(direct_of(where)->engine, segment, wanted->pointer.offset, &frame);
+	if (r == -ENOENT)
+		return reterr_set(err, -ENODATA, "no whole atom begins at %s",
+				  text_pointer(&wanted->pointer, text));
+	if (r < 0)
+		return read_failed(r, &wanted->pointer.segment, wanted->pointer.offset, err);
+	r = engine_root_publish(direct_of(where)->engine, expected, &wanted->pointer,
+				wanted->payload, wanted->payload_size, ret, &cause);
 	if (r == -ESTALE)
 		return reterr_set(err, r, "the newest root is %" PRIu64 ", not %" PRIu64, ret->seq,
 				  expected);
@@ -401,6 +413,9 @@ static int direct_status(struct where *where, bool json, struct buf *ret, struct
 	struct engine_stats stats;
 
 	engine_stats(direct_of(where)->engine, &stats);
+	/* That we opened it for reading says nothing about the store. */
+	if (!stats.damaged)
+		stats.read_only = false;
 	int r = json ? status_as_json(&stats, &growth, now_ns, ret)
 		     : status_as_text(&stats, &growth, now_ns, ret);
 	return r < 0 ? reterr_set(err, r, "%s", strerror(-r)) : 0;

@@ -63,8 +63,7 @@ START_TEST(the_byte_is_counted_from_the_first_piece_on)
 {
 	struct reterr err = {0};
 	ck_assert_int_eq(check_in_pieces("[1, 2, 3, x]", 4, &err), -EINVAL);
-	ck_assert_msg(strstr(err.text, "at byte 10:") || strstr(err.text, "at byte 11:"), "%s",
-		      err.text);
+	ck_assert_msg(strstr(err.text, "at byte 10:"), "%s", err.text);
 }
 END_TEST
 
