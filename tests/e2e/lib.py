@@ -627,6 +627,17 @@ def write(path, data, flags=os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode=0o644, s
         os.close(fd)
 
 
+def close_dead(fd):
+    """Closes a file of a daemon that was killed: the FLUSH of its close fails, the descriptor is gone."""
+    with contextlib.suppress(OSError):
+        os.close(fd)
+
+
+def small_names(mnt):
+    """What space/ lists beside segments, the root and its lock."""
+    return sorted(n for n in os.listdir(f"{mnt}/space") if len(n) != 36 and n not in ("space_root", "space_root.lock"))
+
+
 def write_all(fd, data):
     view = memoryview(data)
     while view:

@@ -95,8 +95,9 @@ class Space:
         except FileNotFoundError:
             pass
         sizes = {}
-        for name in sys(os.listdir, self.path):
-            info = sys(os.stat, self.at(name))
+        for n, name in enumerate(sys(os.listdir, self.path)):
+            # The first ones are steps; the directory grows, and a sweep over all steps has to end.
+            info = (sys if n < 3 else Steps())(os.stat, self.at(name))
             if len(name) == 36:
                 sizes[name] = info.st_size
         return sizes

@@ -52,6 +52,8 @@ def sweep_client(mode):
             os.close(fd)
             if done.code == 0:
                 break
+        else:
+            fail(f"{step} calls were not enough to end a session")
         for name in os.listdir(space):
             check(name.startswith("space_root") or len(name) == 36, f"space/ lists {name}")
         mnt.kill9()
@@ -90,6 +92,7 @@ def sweep_daemon(mode):
             check_eq(chain[-len(before):], before, f"{said.strip()}: the history from before")
             before = chain
             step += STRIDE
+            check(step < calls + 40, "a session does not end")
         mnt.umount()
         store.fsck("--deep")
         print(f"      {mode}: killed at each of {step - 1} calls of about {calls}")

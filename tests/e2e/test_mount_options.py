@@ -184,7 +184,7 @@ def flush_interval_bounds_what_is_lost():
         os.write(fd, frame(b"x" * 1000))
         time.sleep(0.4)
         mnt.kill9()
-        os.close(fd)
+        close_dead(fd)
         mnt.start()
         check_eq(read(mnt / f"space/{name}"), frame(b"x" * 1000), "what was written 0.4 s before the kill -9")
 
