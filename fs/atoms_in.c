@@ -7,11 +7,15 @@
  * descriptor that is still open goes on writing to the staged content, and the next FLUSH makes another atom and moves the
  * link. Empty content, as in a shell's FLUSH before the first write, and a file without a name make none.
  *
- * The format follows the name: *.json is JSON and *.msgpack is MessagePack if the content is one, whole and valid, of
+ * rsync writes to `.<name>.<6 letters or digits>`, closes, sets mode and times of that name, and renames it. Under such a
+ * name the file goes on being shown, while its atom is there already; the link appears with the renaming.
+ *
+ * The format follows the (final) name: *.json is JSON and *.msgpack is MessagePack if the content is one, whole and valid, of
  * at most 16 MiB; everything else is raw. A content never makes a write fail.
  */
 #include "fs/atoms_in.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -31,10 +35,14 @@ static struct inbox *inbox_of(const struct fs *fs)
 
 /* ---- Links ---------------------------------------------------------------------------------- */
 
-/* What a name shows once its content is an atom. Owner and times: whatever was set last. */
+/*
+ * What a name shows once its content is an atom. Owner and times: whatever was set last. The mode is that of the file,
+ * which the kernel does not look at: tools that compare it with the one that they want need not chmod(2) the name.
+ */
 struct link {
 	struct node node;
-	struct engine_pointer pointer; /* fixed before the name shows the link */
+	struct engine_pointer pointer; /* fixed before the name shows the link, as is MODE */
+	mode_t mode;
 	atomic_uint uid, gid;
 	atomic_uint_least64_t mtime_ns;
 };
@@ -65,6 +73,7 @@ static int link_getattr(struct call *call, const uint64_t *handle, struct entry 
 	(void)handle;
 	attr_symlink(call->fs, &ret->attr, call->id, (size_t)link_target(link, target),
 		     atomic_load(&link->mtime_ns));
+	ret->attr.st_mode = S_IFLNK | link->mode;
 	ret->attr.st_uid = atomic_load(&link->uid);
 	ret->attr.st_gid = atomic_load(&link->gid);
 	ret->attr_timeout = FS_NEVER;
@@ -104,6 +113,25 @@ static const struct view view_link = {
 };
 
 /* ---- From content to atom ------------------------------------------------------------------- */
+
+/*
+ * If NAME is a temporary one of rsync's, RET is what it will be renamed to; else NAME itself.
+ */
+static bool is_temporary(const char *name, char ret[static INBOX_NAME_SIZE])
+{
+	enum { SUFFIX = 7 }; /* a dot and six */
+	size_t length = strlen(name);
+
+	(void)snprintf(ret, INBOX_NAME_SIZE, "%s", name);
+	if (name[0] != '.' || length < 2 + SUFFIX || name[length - SUFFIX] != '.')
+		return false;
+	for (size_t i = length - SUFFIX + 1; i < length; i++) {
+		if (!isalnum((unsigned char)name[i]))
+			return false;
+	}
+	(void)snprintf(ret, INBOX_NAME_SIZE, "%.*s", (int)(length - SUFFIX - 1), name + 1);
+	return true;
+}
 
 static bool ends_with(const char *text, const char *end)
 {
@@ -156,6 +184,7 @@ MUST_CHECK static int link_new(struct fs *fs, struct inbox_file *file, struct li
 	if (!link)
 		return -ENOMEM;
 	inbox_file_attr(file, &attr);
+	link->mode = attr.st_mode & 0777;
 	link->uid = attr.st_uid;
 	link->gid = attr.st_gid;
 	link->mtime_ns =
@@ -169,28 +198,37 @@ MUST_CHECK static int link_new(struct fs *fs, struct inbox_file *file, struct li
 	return 0;
 }
 
+/* Lets the name of FILE show its atom by LINK, whose reference is taken. With the turn held. */
+static void show_link(struct call *call, struct inbox_file *file, struct link *link)
+{
+	link->pointer = file->pointer;
+	if (!inbox_replace(file, &link->node))
+		node_unref(fs_nodes(call->fs), &link->node, 1); /* unlinked meanwhile */
+}
+
 /* Appends the content as it is now, and lets the name show the atom. With the turn held. */
 MUST_CHECK static int make_atom(struct call *call, struct inbox_file *file, const char *name)
 {
-	struct link *link;
-	struct engine_pointer pointer;
+	char final[INBOX_NAME_SIZE];
+	struct link *link = NULL;
+	bool temporary = is_temporary(name, final);
 	uint64_t size = file->content.size;
-	int r = link_new(call->fs, file, &link);
+
+	int r = temporary ? 0 : link_new(call->fs, file, &link);
 	if (r < 0)
 		return r;
-	r = engine_append_from(call->engine, ENGINE_CLASS_LOG, format_for(name, &file->content),
-			       size, content_source, &file->content, &pointer);
+	r = engine_append_from(call->engine, ENGINE_CLASS_LOG, format_for(final, &file->content),
+			       size, content_source, &file->content, &file->pointer);
 	if (r < 0) {
-		node_unref(fs_nodes(call->fs), &link->node, 1);
+		if (link)
+			node_unref(fs_nodes(call->fs), &link->node, 1);
 		return r;
 	}
-	file->pointer = pointer;
 	file->frame_size = ENGINE_FRAME_HEADER_SIZE + size;
 	file->has_pointer = true;
 	file->settled = file->changes;
-	link->pointer = pointer;
-	if (!inbox_replace(file, &link->node))
-		node_unref(fs_nodes(call->fs), &link->node, 1); /* unlinked meanwhile */
+	if (link)
+		show_link(call, file, link);
 	return 0;
 }
 
@@ -291,6 +329,13 @@ static int in_getattr(struct call *call, const uint64_t *handle, struct entry *r
 	return inbox_getattr(call, inbox_of(call->fs), ret);
 }
 
+static int in_setattr(struct call *call, const uint64_t *handle, const struct setting *setting,
+		      struct entry *ret)
+{
+	(void)handle;
+	return inbox_setattr(call, inbox_of(call->fs), setting, ret);
+}
+
 static int in_lookup(struct call *call, const char *name, struct entry *ret)
 {
 	return inbox_lookup(call, inbox_of(call->fs), name, ret);
@@ -313,14 +358,44 @@ static int in_unlink(struct call *call, const char *name)
 	return inbox_unlink(call, inbox_of(call->fs), name);
 }
 
+/* The link that a temporary name did not become. */
+MUST_CHECK static int renamed(struct call *call, struct inbox_file *file)
+{
+	char name[INBOX_NAME_SIZE], final[INBOX_NAME_SIZE];
+	struct link *link;
+	int r = 0;
+
+	call_block(call);
+	pthread_mutex_lock(&file->turn);
+	if (file->has_pointer && file->settled == file->changes && inbox_file_shown(file) &&
+	    inbox_file_name(file, name) == 0 && !is_temporary(name, final)) {
+		r = link_new(call->fs, file, &link);
+		if (r == 0)
+			show_link(call, file, link);
+		if (r == 0 && inbox_file_opens(file) == 0)
+			blob_done(&file->content);
+	}
+	pthread_mutex_unlock(&file->turn);
+	return r;
+}
+
 static int in_rename(struct call *call, const char *from, const char *to, unsigned flags)
 {
-	return inbox_rename(call, inbox_of(call->fs), from, to, flags);
+	struct inbox *box = inbox_of(call->fs);
+	int r = inbox_rename(call, box, from, to, flags);
+	struct node *node = r == 0 ? inbox_find(box, to) : NULL;
+	if (!node)
+		return r;
+	if (node->view == &view_file)
+		r = renamed(call, inbox_file_of(node));
+	node_unref(fs_nodes(call->fs), node, 1);
+	return r;
 }
 
 static const struct view view_in = {
 	.name = "atoms/in",
 	.getattr = in_getattr,
+	.setattr = in_setattr,
 	.lookup = in_lookup,
 	.readdir = in_readdir,
 	.create = in_create,

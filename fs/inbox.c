@@ -61,6 +61,8 @@ int inbox_new(struct fs *fs, const struct inbox_options *options, struct inbox *
 		return -ENOMEM;
 	box->fs = fs;
 	box->options = *options;
+	box->mode = options->mode;
+	box->mtime_ns = fs_started_ns(fs);
 	pthread_mutex_init(&box->lock, NULL);
 	TAILQ_INIT(&box->names);
 	*ret = box;
@@ -155,9 +157,24 @@ bool inbox_any(struct inbox *box, bool (*match)(const struct node *node, const v
 
 int inbox_getattr(struct call *call, struct inbox *box, struct entry *ret)
 {
+	uint64_t mtime_ns = atomic_load(&box->mtime_ns);
 	ret->attr_timeout = FS_FOREVER;
-	attr_directory(call->fs, &ret->attr, call->id, box->options.mode, 0);
+	attr_directory(call->fs, &ret->attr, call->id, atomic_load(&box->mode), 0);
+	ret->attr.st_mtim.tv_sec = (time_t)(mtime_ns / 1000000000);
+	ret->attr.st_mtim.tv_nsec = (long)(mtime_ns % 1000000000);
 	return 0;
+}
+
+int inbox_setattr(struct call *call, struct inbox *box, const struct setting *setting,
+		  struct entry *ret)
+{
+	if (setting->valid & (SET_UID | SET_GID | SET_SIZE))
+		return -EPERM;
+	if (setting->valid & SET_MODE)
+		atomic_store(&box->mode, setting->attr.st_mode & 01777);
+	if (setting->valid & SET_MTIME)
+		atomic_store(&box->mtime_ns, inbox_ns_of(&setting->attr.st_mtim));
+	return inbox_getattr(call, box, ret);
 }
 
 /* What a name shows may change at any close, so the kernel asks each time. */

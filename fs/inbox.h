@@ -58,7 +58,7 @@ struct inbox_options {
 	const struct view *file; /* of its files; borrowed */
 	size_t names_max;
 	uint64_t size_max; /* of a file */
-	mode_t mode;       /* of the directory */
+	mode_t mode;       /* of the directory, at first */
 	/* May NAME be made, by creation or renaming? 0 or -errno. NULL: any. */
 	int (*allow)(struct call *call, const char *name);
 };
@@ -69,6 +69,9 @@ void inbox_free(struct inbox *box); /* accepts NULL */
 /* ---- What views of the directory need ------------------------------------------------------- */
 
 int inbox_getattr(struct call *call, struct inbox *box, struct entry *ret);
+/* `rsync -a` sets the directory that it copies into: mode and time, until the unmount. */
+int inbox_setattr(struct call *call, struct inbox *box, const struct setting *setting,
+		  struct entry *ret);
 int inbox_lookup(struct call *call, struct inbox *box, const char *name, struct entry *ret);
 int inbox_readdir(struct call *call, struct inbox *box, uint64_t offset, struct listing *listing);
 int inbox_create(struct call *call, struct inbox *box, const char *name, mode_t mode, int flags,
@@ -91,6 +94,7 @@ int inbox_file_write(struct call *call, uint64_t handle, int flags, const void *
 void inbox_file_attr(struct inbox_file *file, struct stat *ret);
 /* Whether its name still shows it: not something that it was made into, and it was not unlinked. */
 bool inbox_file_shown(struct inbox_file *file);
+unsigned inbox_file_opens(struct inbox_file *file);
 /* Descriptors open for writing, and the process that opened the last of them, 0 if unknown. */
 unsigned inbox_file_writers(struct inbox_file *file);
 pid_t inbox_file_opener(struct inbox_file *file);

@@ -16,6 +16,13 @@ static uint64_t now_ns(void)
 	return clock_system()->wall_ns(clock_system());
 }
 
+uint64_t inbox_ns_of(const struct timespec *time)
+{
+	if (time->tv_sec < 0)
+		return 0;
+	return (uint64_t)time->tv_sec * 1000000000 + (uint64_t)time->tv_nsec;
+}
+
 /* After the last reference. */
 static void file_free(struct node *node)
 {
@@ -95,6 +102,14 @@ bool inbox_file_shown(struct inbox_file *file)
 	return shown;
 }
 
+unsigned inbox_file_opens(struct inbox_file *file)
+{
+	pthread_mutex_lock(&file->box->lock);
+	unsigned opens = file->opens;
+	pthread_mutex_unlock(&file->box->lock);
+	return opens;
+}
+
 unsigned inbox_file_writers(struct inbox_file *file)
 {
 	pthread_mutex_lock(&file->box->lock);
@@ -138,7 +153,6 @@ int inbox_file_setattr(struct call *call, const uint64_t *handle, const struct s
 		       struct entry *ret)
 {
 	struct inbox_file *file = inbox_file_of(call->node);
-	const struct timespec *time = &setting->attr.st_mtim;
 
 	if (setting->valid & SET_SIZE) {
 		if (setting->attr.st_size < 0)
@@ -156,9 +170,7 @@ int inbox_file_setattr(struct call *call, const uint64_t *handle, const struct s
 	if (setting->valid & SET_GID)
 		file->gid = setting->attr.st_gid;
 	if (setting->valid & SET_MTIME)
-		file->mtime_ns = time->tv_sec < 0 ? 0
-						  : (uint64_t)time->tv_sec * 1000000000 +
-							    (uint64_t)time->tv_nsec;
+		file->mtime_ns = inbox_ns_of(&setting->attr.st_mtim);
 	else if (setting->valid & SET_SIZE)
 		file->mtime_ns = now_ns();
 	pthread_mutex_unlock(&file->box->lock);

@@ -22,6 +22,8 @@ struct inbox_name {
 struct inbox {
 	struct fs *fs;
 	struct inbox_options options;
+	atomic_uint mode;
+	atomic_uint_least64_t mtime_ns;
 
 	pthread_mutex_t lock; /* a leaf, but for the node table's */
 	LIST_HEAD(, inbox_name) chains[INBOX_CHAINS];
@@ -36,6 +38,9 @@ void inbox_name_set_file(struct inbox_name *name, struct inbox_file *file);
 /* A file without a name, with one reference. -ENOMEM, -ENOSPC too many nodes. */
 MUST_CHECK int inbox_file_new(struct call *call, struct inbox *box, mode_t mode,
 			      struct inbox_file **ret);
+/* A time before 1970 is 1970. */
+uint64_t inbox_ns_of(const struct timespec *time);
+
 /* Counts a descriptor in. */
 void inbox_file_opened(struct call *call, struct inbox_file *file, int flags);
 MUST_CHECK int inbox_file_truncate(struct call *call, struct inbox_file *file, uint64_t size);

@@ -429,6 +429,13 @@ static int in_getattr(struct call *call, const uint64_t *handle, struct entry *r
 	return inbox_getattr(call, wal_in_of(call->fs)->box, ret);
 }
 
+static int in_setattr(struct call *call, const uint64_t *handle, const struct setting *setting,
+		      struct entry *ret)
+{
+	(void)handle;
+	return inbox_setattr(call, wal_in_of(call->fs)->box, setting, ret);
+}
+
 static int in_lookup(struct call *call, const char *name, struct entry *ret)
 {
 	return inbox_lookup(call, wal_in_of(call->fs)->box, name, ret);
@@ -471,6 +478,7 @@ static int in_rename(struct call *call, const char *from, const char *to, unsign
 static const struct view view_in = {
 	.name = "wal/in",
 	.getattr = in_getattr,
+	.setattr = in_setattr,
 	.lookup = in_lookup,
 	.readdir = in_readdir,
 	.create = in_create,
