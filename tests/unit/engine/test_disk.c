@@ -118,9 +118,12 @@ static void check_bytes(struct disk_file *file, uint64_t offset, size_t size, in
 	ck_assert_ptr_nonnull(data);
 	int r = disk_read_full(file, data, size, offset);
 	ck_assert_msg(r == 0, "read of %zu at %llu: %d", size, (unsigned long long)offset, r);
-	for (size_t i = 0; i < size; i++)
-		ck_assert_msg(data[i] == value, "byte %llu is %d, not %d",
-			      (unsigned long long)(offset + i), data[i], value);
+	/* An assertion for each byte would be what the test spends its time with. */
+	size_t good = 0;
+	while (good < size && data[good] == value)
+		good++;
+	ck_assert_msg(good == size, "byte %llu is %d, not %d", (unsigned long long)(offset + good),
+		      good < size ? data[good] : 0, value);
 	free(data);
 }
 
