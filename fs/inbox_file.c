@@ -179,7 +179,11 @@ int inbox_file_setattr(struct call *call, const uint64_t *handle, const struct s
 
 int inbox_file_open(struct call *call, int flags, struct opened *ret)
 {
-	inbox_file_opened(call, inbox_file_of(call->node), flags);
+	struct inbox_file *file = inbox_file_of(call->node);
+	int r = flags & O_TRUNC ? inbox_file_truncate(call, file, 0) : 0;
+	if (r < 0)
+		return r;
+	inbox_file_opened(call, file, flags);
 	ret->direct_io = true;
 	ret->flushless = !writes(flags);
 	return 0;
