@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
-#include <sys/stat.h>
+#include <sys/vfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -133,8 +133,9 @@ int mountinfo_holding(const char *path, struct mountinfo *ret)
 
 bool mountinfo_is_dead(const struct mountinfo *mount)
 {
-	struct stat st;
-	return stat(mount->mountpoint, &st) < 0 && (errno == ENOTCONN || errno == ECONNABORTED);
+	/* Not stat(2): the kernel may answer it from its cache, daemon or not. */
+	struct statfs st;
+	return statfs(mount->mountpoint, &st) < 0 && (errno == ENOTCONN || errno == ECONNABORTED);
 }
 
 int mountinfo_resolve(const char *path, char **ret)

@@ -22,16 +22,17 @@ void session_init(void *userdata, struct fuse_conn_info *conn)
 	/* flock reaches us; the others stay with the kernel. */
 	static const unsigned wanted = FUSE_CAP_FLOCK_LOCKS | FUSE_CAP_READDIRPLUS |
 				       FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_ASYNC_READ |
-				       FUSE_CAP_ATOMIC_O_TRUNC | FUSE_CAP_CACHE_SYMLINKS |
-				       FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_HANDLE_KILLPRIV;
+				       FUSE_CAP_ATOMIC_O_TRUNC | FUSE_CAP_PARALLEL_DIROPS |
+				       FUSE_CAP_HANDLE_KILLPRIV;
 	/*
 	 * Bytes are verified in memory, so splice gains nothing. Neither way of invalidating data: what can change beside
 	 * the kernel is opened direct_io, and with EXPLICIT_INVAL_DATA a file that grows elsewhere reads as zeros.
+	 * A cached symlink would keep its first target for ever: roots/current moves with every root.
 	 */
 	static const unsigned unwanted = FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE |
 					 FUSE_CAP_SPLICE_MOVE | FUSE_CAP_AUTO_INVAL_DATA |
 					 FUSE_CAP_EXPLICIT_INVAL_DATA | FUSE_CAP_WRITEBACK_CACHE |
-					 FUSE_CAP_POSIX_LOCKS;
+					 FUSE_CAP_CACHE_SYMLINKS | FUSE_CAP_POSIX_LOCKS;
 	conn->want |= conn->capable & wanted;
 	conn->want &= ~unwanted;
 	conn->max_write = FS_SCRATCH_SIZE;

@@ -46,6 +46,7 @@ def check_views(mnt, chain):
         check_eq((root["transaction_id"], root["offset"]), tuple(pointer), f"roots/{seq}")
         check_eq(root["seq"], seq, f"seq of roots/{seq}")
     check_eq(json.loads(read(f"{mnt}/roots/current"))["seq"], seqs[-1], "roots/current")
+    check_eq(os.readlink(f"{mnt}/roots/current"), str(seqs[-1]), "where roots/current points")
 
 
 def check_space_names(mnt):

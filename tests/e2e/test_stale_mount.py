@@ -125,7 +125,7 @@ def a_dead_mount_of_another_store_or_with_users():
         start_background(store, mnt.path)
         try:
             check_errno((errno.ENOTCONN, errno.ECONNABORTED), "a write to the dead mount's file", os.write, fd, b"x")
-            os.close(fd)
+            close_dead(fd)
             check_eq(read(path), frame(b"x"), "the segment in the new mount")
         finally:
             end(mnt.path)
@@ -202,8 +202,9 @@ def kill9_while_parked_in_fsync():
                 with contextlib.suppress(OSError):
                     append(mnt / f"space/{name}", frame(b"parked"))
                 os._exit(0)
-            wait_for(lambda: os.path.exists(mnt / f"space/{name}"), "the segment", 20)
-            time.sleep(0.3)
+            wait_for(lambda: os.path.exists(mnt / f"space/{name}") and os.stat(mnt / f"space/{name}").st_size,
+                     "the bytes", 20)
+            time.sleep(0.3)  # it is in fsync now
             start = time.monotonic()
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
