@@ -61,6 +61,20 @@ static int fill_superblock(struct disk *disk, const struct engine_format_options
 	return r;
 }
 
+/* The disk's tree must be empty. */
+static int check_unused(struct disk *disk, struct reterr *err)
+{
+	int found = 0;
+	int r = disk_list(disk, "", check_empty, &found);
+	if (r == 0)
+		r = found;
+	if (r == -EEXIST)
+		return reterr_set(err, r, "there is a store already");
+	if (r == -ENOTEMPTY)
+		return reterr_set(err, r, "the directory is not empty");
+	return r;
+}
+
 int engine_format(struct disk *disk, const struct engine_format_options *options,
 		  struct reterr *err)
 {
@@ -76,17 +90,12 @@ int engine_format(struct disk *disk, const struct engine_format_options *options
 				  "a block has 64 KiB to 64 MiB, in steps of 64 KiB, not %" PRIu64
 				  " bytes",
 				  block);
-	int r = disk->ops->lock(disk, true, err);
-	if (r < 0)
-		return r;
-	int found = 0;
-	r = disk_list(disk, "", check_empty, &found);
+	/* Before the lock, whose file would be left among others, and again under it. */
+	int r = check_unused(disk, err);
 	if (r == 0)
-		r = found;
-	if (r == -EEXIST)
-		return reterr_set(err, r, "there is a store already");
-	if (r == -ENOTEMPTY)
-		return reterr_set(err, r, "the directory is not empty");
+		r = disk->ops->lock(disk, true, err);
+	if (r == 0)
+		r = check_unused(disk, err);
 	if (r == 0)
 		r = fill_superblock(disk, options, &sb);
 	if (r == 0)
@@ -261,7 +270,9 @@ int engine_open(struct disk *disk, const struct engine_options *options, struct 
 {
 	struct engine *e;
 
-	int r = disk->ops->lock(disk, !(options && options->read_only), err);
+	int r = superblock_is_there(disk, err);
+	if (r == 0)
+		r = disk->ops->lock(disk, !(options && options->read_only), err);
 	if (r < 0)
 		return r;
 	r = engine_new(disk, options, &e);

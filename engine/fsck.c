@@ -402,7 +402,9 @@ int engine_fsck(struct disk *disk, const struct engine_fsck_options *options,
 	uint64_t left = 0;
 
 	*ret = (struct engine_fsck_result){0};
-	int r = disk->ops->lock(disk, options->repair, err);
+	int r = superblock_is_there(disk, err);
+	if (r == 0)
+		r = disk->ops->lock(disk, options->repair, err);
 	if (r < 0)
 		return r;
 	r = fsck_check(&f, err);

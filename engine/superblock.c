@@ -256,6 +256,14 @@ static int read_bytes(struct disk *disk, uint8_t bytes[static FILE_SIZE], size_t
 	return 0;
 }
 
+int superblock_is_there(struct disk *disk, struct reterr *err)
+{
+	struct superblock sb;
+	struct reterr why = {0};
+	int r = superblock_read(disk, &sb, &why);
+	return r == -ENOENT ? reterr_set(err, r, "%s", why.text) : 0;
+}
+
 int superblock_read(struct disk *disk, struct superblock *ret, struct reterr *err)
 {
 	uint8_t bytes[FILE_SIZE];

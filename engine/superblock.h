@@ -72,6 +72,12 @@ MUST_CHECK int superblock_write(struct disk *disk, const struct superblock *sb, 
 MUST_CHECK int superblock_read(struct disk *disk, struct superblock *ret, struct reterr *err);
 
 /*
+ * 0 or -ENOENT as above, whatever is in it: asked before the lock is taken, whose file would otherwise be left in a
+ * directory that is no store.
+ */
+MUST_CHECK int superblock_is_there(struct disk *disk, struct reterr *err);
+
+/*
  * The codec of one copy. superblock_decode: 0, -ENODATA short, -EBADMSG, or -ENOTSUP with RET set.
  */
 void superblock_encode(const struct superblock *sb, uint8_t bytes[static SUPERBLOCK_COPY_SIZE]);
