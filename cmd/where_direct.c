@@ -373,7 +373,7 @@ static int direct_publish(struct where *where, uint64_t expected, const struct e
 {
 	char text[TEXT_POINTER_LENGTH];
 	struct reterr cause = {0};
-	struct engine_segment *segment;
+	struct engine_segment *segment = NULL;
 	struct engine_frame frame;
 
 	/* The engine asks only whether the bytes look like a frame. */
