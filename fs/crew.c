@@ -1,17 +1,22 @@
 #include "fs/crew.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <pthread.h>
 #include <semaphore.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/invariant.h"
 #include "fs/version.h"
 
-enum { CREW_STACK_SIZE = 256 << 10 };
+enum {
+	CREW_STACK_SIZE = 256 << 10,
+	CREW_IDLE_KEEP_S = 1, /* how long an idle thread keeps its buffers */
+};
 
 /* One thread. Its fields are its own, but for what names the crew's lock. */
 struct hand {
@@ -19,23 +24,25 @@ struct hand {
 	pthread_t thread;
 	struct fuse_buf request;
 	void *scratch;
-	bool receiving;    /* counted in crew->receiving */
-	struct hand *next; /* crew's lock */
+	bool receiving;         /* counted in crew->receiving */
+	struct hand *next;      /* crew's lock */
+	struct hand *next_idle; /* crew's lock */
+	sem_t called; /* posted when it is taken from the idle ones, as a receiver or for the end */
 };
 
 struct crew {
 	struct crew_options options;
 	struct fuse_session *session;
 	sem_t ended; /* posted when there is a reason to end */
+	atomic_bool spinning;
 
 	pthread_mutex_t lock; /* a leaf */
-	pthread_cond_t vacancy;
-	struct hand *hands; /* all that were started; lock */
-	unsigned threads;   /* lock */
-	unsigned receiving; /* lock */
-	unsigned idle;      /* waiting for a vacancy; lock */
-	bool ending;        /* lock */
-	int result;         /* lock */
+	struct hand *hands;   /* all that were started; lock */
+	struct hand *idle;    /* the one that worked last comes first: it is the warmest. lock */
+	unsigned threads;     /* lock */
+	unsigned receiving;   /* lock */
+	bool ending;          /* lock */
+	int result;           /* lock */
 };
 
 /* libfuse hands no context to operations that could lead to their thread. */
@@ -48,7 +55,6 @@ int crew_new(const struct crew_options *options, struct crew **ret)
 		return -ENOMEM;
 	crew->options = *options;
 	pthread_mutex_init(&crew->lock, NULL);
-	pthread_cond_init(&crew->vacancy, NULL);
 	sem_init(&crew->ended, 0, 0);
 	*ret = crew;
 	return 0;
@@ -60,7 +66,6 @@ void crew_free(struct crew *crew)
 		return;
 	invariant(crew->threads == 0);
 	sem_destroy(&crew->ended);
-	pthread_cond_destroy(&crew->vacancy);
 	pthread_mutex_destroy(&crew->lock);
 	free(crew);
 }
@@ -70,15 +75,42 @@ void crew_stop(struct crew *crew)
 	(void)sem_post(&crew->ended);
 }
 
+/* With the lock held: nobody waits for a place any more. */
+static void crew_dismiss(struct crew *crew)
+{
+	crew->ending = true;
+	for (struct hand *hand = crew->idle; hand; hand = hand->next_idle)
+		(void)sem_post(&hand->called);
+	crew->idle = NULL;
+}
+
 static void crew_end(struct crew *crew, int result)
 {
 	pthread_mutex_lock(&crew->lock);
 	if (!crew->ending)
 		crew->result = result;
-	crew->ending = true;
-	pthread_cond_broadcast(&crew->vacancy);
+	crew_dismiss(crew);
 	pthread_mutex_unlock(&crew->lock);
 	(void)sem_post(&crew->ended);
+}
+
+/* An idle thread does not keep its memory for long: a burst must not leave its buffers behind. */
+static void hand_idle(struct hand *hand)
+{
+	struct timespec until;
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_sec += CREW_IDLE_KEEP_S;
+	int r;
+	while ((r = sem_clockwait(&hand->called, CLOCK_MONOTONIC, &until)) < 0 && errno == EINTR)
+		;
+	if (r == 0)
+		return;
+	free(hand->request.mem);
+	hand->request.mem = NULL;
+	free(hand->scratch);
+	hand->scratch = NULL;
+	while (sem_wait(&hand->called) < 0 && errno == EINTR)
+		;
 }
 
 /* Waits until there is a place among the receivers and takes it. False: the end. */
@@ -87,27 +119,46 @@ static bool hand_join(struct hand *hand)
 	struct crew *crew = hand->crew;
 
 	pthread_mutex_lock(&crew->lock);
-	if (crew->receiving >= crew->options.receivers && !crew->ending) {
-		/* An idle thread holds no memory: a burst must not leave its buffers behind. */
-		pthread_mutex_unlock(&crew->lock);
-		free(hand->request.mem);
-		hand->request.mem = NULL;
-		free(hand->scratch);
-		hand->scratch = NULL;
-		pthread_mutex_lock(&crew->lock);
-	}
-	while (crew->receiving >= crew->options.receivers && !crew->ending) {
-		crew->idle++;
-		pthread_cond_wait(&crew->vacancy, &crew->lock);
-		crew->idle--;
-	}
-	bool joined = !crew->ending;
-	if (joined) {
+	bool ending = crew->ending;
+	bool vacant = crew->receiving < crew->options.receivers;
+	if (!ending && vacant) {
 		crew->receiving++;
-		hand->receiving = true;
+	} else if (!ending) {
+		hand->next_idle = crew->idle;
+		crew->idle = hand;
 	}
 	pthread_mutex_unlock(&crew->lock);
-	return joined;
+	if (!ending && !vacant) {
+		/* Whoever calls it has counted it among the receivers. */
+		hand_idle(hand);
+		pthread_mutex_lock(&crew->lock);
+		ending = crew->ending;
+		pthread_mutex_unlock(&crew->lock);
+	}
+	hand->receiving = !ending;
+	return !ending;
+}
+
+/*
+ * Polls for a request for spin_us, one thread at a time: a caller on another processor is then answered without waking
+ * anybody. It costs that much of a processor after each request, so it is off by default.
+ */
+static void hand_spin(struct hand *hand)
+{
+	struct crew *crew = hand->crew;
+	if (crew->options.spin_us == 0 || atomic_exchange(&crew->spinning, true))
+		return;
+	struct pollfd device = {.fd = fuse_session_fd(crew->session), .events = POLLIN};
+	struct timespec now;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	int64_t end_ns = (int64_t)now.tv_sec * 1000000000 + now.tv_nsec +
+			 (int64_t)crew->options.spin_us * 1000;
+	while (poll(&device, 1, 0) == 0) {
+		clock_gettime(CLOCK_MONOTONIC, &now);
+		if ((int64_t)now.tv_sec * 1000000000 + now.tv_nsec >= end_ns)
+			break;
+	}
+	atomic_store(&crew->spinning, false);
 }
 
 /* The only place where the thread can be cancelled, and nothing is half done there. */
@@ -127,6 +178,7 @@ static void *hand_run(void *arg)
 	hand_self = hand;
 
 	while (hand->receiving || hand_join(hand)) {
+		hand_spin(hand);
 		int r = hand_receive(hand);
 		if (r == -EINTR || r == -EAGAIN)
 			continue;
@@ -150,6 +202,7 @@ static int crew_add(struct crew *crew, bool receiving)
 		return -ENOMEM;
 	hand->crew = crew;
 	hand->receiving = receiving;
+	sem_init(&hand->called, 0, 0);
 
 	pthread_attr_t attr;
 	pthread_attr_init(&attr);
@@ -157,6 +210,7 @@ static int crew_add(struct crew *crew, bool receiving)
 	int r = -pthread_create(&hand->thread, &attr, hand_run, hand);
 	pthread_attr_destroy(&attr);
 	if (r < 0) {
+		sem_destroy(&hand->called);
 		free(hand);
 		return r;
 	}
@@ -178,13 +232,19 @@ void crew_leave(void)
 	hand->receiving = false;
 	pthread_mutex_lock(&crew->lock);
 	crew->receiving--;
+	struct hand *called = NULL;
 	if (crew->receiving == 0 && !crew->ending) {
-		if (crew->idle > 0)
-			pthread_cond_signal(&crew->vacancy);
-		else
+		called = crew->idle;
+		if (called) {
+			crew->idle = called->next_idle;
+			crew->receiving++;
+		} else {
 			(void)crew_add(crew, true);
+		}
 	}
 	pthread_mutex_unlock(&crew->lock);
+	if (called)
+		(void)sem_post(&called->called);
 }
 
 void *crew_scratch(void)
@@ -201,8 +261,7 @@ static void crew_wait(struct crew *crew)
 	while (sem_wait(&crew->ended) < 0 && errno == EINTR)
 		;
 	pthread_mutex_lock(&crew->lock);
-	crew->ending = true;
-	pthread_cond_broadcast(&crew->vacancy);
+	crew_dismiss(crew);
 	/* No thread starts once it is ending, so the list is complete. */
 	struct hand *hands = crew->hands;
 	crew->hands = NULL;
@@ -216,6 +275,7 @@ static void crew_wait(struct crew *crew)
 		pthread_join(hand->thread, NULL);
 		free(hand->request.mem);
 		free(hand->scratch);
+		sem_destroy(&hand->called);
 		free(hand);
 	}
 	crew->threads = 0;

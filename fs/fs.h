@@ -26,7 +26,6 @@ struct engine;
 struct fs;
 
 enum {
-	FS_RECEIVERS_DEFAULT = 2,
 	FS_ERRORS_MAX = 64, /* that .ctl/errors shows */
 };
 
@@ -39,8 +38,8 @@ struct fs_options {
 	/* More options for FUSE as one comma-separated string, e.g. "max_read=4096,dev"; may be NULL. */
 	const char *fuse_options;
 
-	bool read_only;	  /* every path answers EROFS to changes */
-	bool noprotect;	  /* segments that a kept root may need can be unlinked */
+	bool read_only;   /* every path answers EROFS to changes */
+	bool noprotect;   /* segments that a kept root may need can be unlinked */
 	bool strict_root; /* a root whose bytes are not there is refused: also an engine option */
 	bool fence_root;  /* only the holder of space_root.lock may publish through space/ */
 	bool allow_other;
@@ -51,9 +50,9 @@ struct fs_options {
 	uid_t uid;
 	gid_t gid;
 
-	unsigned receivers;	 /* threads that wait for requests; 0 is the default */
-	unsigned spin_us;	 /* how long a receiver polls before it sleeps; 0 never */
-	uint64_t blob_size_max;	 /* of an atom written through atoms/in; 0 is the default */
+	unsigned receivers; /* threads that wait for requests; 0: one for two processors, 4 at most */
+	unsigned spin_us;   /* how long a receiver polls before it sleeps; 0 never */
+	uint64_t blob_size_max;   /* of an atom written through atoms/in; 0 is the default */
 	uint64_t read_ahead_size; /* bytes; 0 is 8 MiB */
 
 	/* Told of each error that reaches .ctl/errors, from any thread, no lock held. May be NULL. */

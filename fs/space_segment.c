@@ -174,9 +174,11 @@ static int segment_write(struct call *call, uint64_t handle, int flags, const vo
 static int segment_fsync(struct call *call, uint64_t handle)
 {
 	(void)handle;
-	struct engine_segment *segment = call_segment(call);
-	if (!segment)
-		return -ESTALE;
+	struct engine_segment *segment;
+	struct engine_segment_info info;
+	int r = segment_info(call, &segment, &info);
+	if (r < 0 || info.durable >= info.length)
+		return r;
 	call_block(call);
 	return segment_commit(call, segment);
 }
