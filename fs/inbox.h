@@ -37,7 +37,8 @@ struct inbox_file {
 	bool has_pointer;
 	struct engine_pointer pointer;
 	uint64_t frame_size;
-	bool entered; /* wal/in: the content became a segment; turn */
+	uint64_t rejected; /* wal/in: value of CHANGES when the content did not match its sums; turn */
+	bool entered;      /* wal/in: the content became a segment; turn */
 
 	struct inbox_name *name; /* inbox's lock */
 	unsigned opens;          /* inbox's lock */

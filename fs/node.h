@@ -70,7 +70,6 @@ enum node_fixed {
 	NODE_ATOMS_IN,
 	NODE_ROOTS,
 	NODE_ROOTS_BY_TIME,
-	NODE_ROOTS_CURRENT, /* the link roots/current */
 	NODE_CTL,
 	NODE_ROOT_LOCK,      /* space/space_root.lock */
 	NODE_FIXED_FREE,     /* and up: for the files of .ctl/ */

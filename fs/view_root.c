@@ -15,14 +15,25 @@ enum { SEQ_TEXT_SIZE = 24 };
 
 /* ---- A root: its file, and its link in by-time/ --------------------------------------------- */
 
-MUST_CHECK static int root_of(struct call *call, struct engine_root *ret)
+/* Set in the seq of the id of roots/current: no store gets that far. */
+#define SEQ_CURRENT ((uint64_t)1 << 59)
+
+uint64_t root_current_id(uint64_t seq)
 {
-	return engine_root_get(call->engine, node_root_seq(call->id), ret);
+	return node_of_root(seq | SEQ_CURRENT, true);
 }
 
-static size_t link_to_root(const struct engine_root *root, char target[static SEQ_TEXT_SIZE])
+MUST_CHECK static int root_of(struct call *call, struct engine_root *ret)
 {
-	return (size_t)snprintf(target, SEQ_TEXT_SIZE, "../%" PRIu64, root->seq);
+	return engine_root_get(call->engine, node_root_seq(call->id) & ~SEQ_CURRENT, ret);
+}
+
+/* Where the link ID leads. */
+static size_t link_target(uint64_t id, const struct engine_root *root,
+			  char target[static SEQ_TEXT_SIZE])
+{
+	const char *up = node_root_seq(id) & SEQ_CURRENT ? "" : "../";
+	return (size_t)snprintf(target, SEQ_TEXT_SIZE, "%s%" PRIu64, up, root->seq);
 }
 
 int root_entry(struct call *call, uint64_t id, const struct engine_root *root, struct entry *ret)
@@ -32,7 +43,8 @@ int root_entry(struct call *call, uint64_t id, const struct engine_root *root, s
 	ret->attr_timeout = FS_FOREVER;
 	if (node_root_by_time(id)) {
 		char target[SEQ_TEXT_SIZE];
-		attr_symlink(call->fs, &ret->attr, id, link_to_root(root, target), root->time_ns);
+		attr_symlink(call->fs, &ret->attr, id, link_target(id, root, target),
+			     root->time_ns);
 		return 0;
 	}
 	CLEANUP(buf_done) struct buf text = {.max = ROOT_TEXT_MAX};
@@ -87,7 +99,7 @@ static int root_readlink(struct call *call, struct buf *ret)
 	int r = node_root_by_time(call->id) ? root_of(call, &root) : -EINVAL;
 	if (r < 0)
 		return r;
-	(void)link_to_root(&root, target);
+	(void)link_target(call->id, &root, target);
 	return buf_append_text(ret, target);
 }
 

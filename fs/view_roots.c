@@ -23,35 +23,16 @@
 static const char current_name[] = "current";
 static const char by_time_name[] = "by-time";
 
-/* ---- roots/current -------------------------------------------------------------------------- */
-
-static int current_getattr(struct call *call, const uint64_t *handle, struct entry *ret)
+/* The name `current`: it may lead elsewhere at any time. -ENOENT there is no root. */
+MUST_CHECK static int current_entry(struct call *call, struct entry *ret)
 {
 	struct engine_root root;
-	char target[24];
-	(void)handle;
 	int r = engine_root_current(call->engine, &root);
-	if (r < 0)
-		return r;
-	int length = snprintf(target, sizeof(target), "%" PRIu64, root.seq);
-	ret->attr_timeout = FS_NEVER;
+	if (r == 0)
+		r = root_entry(call, root_current_id(root.seq), &root, ret);
 	ret->entry_timeout = FS_NEVER;
-	attr_symlink(call->fs, &ret->attr, call->id, (size_t)length, root.time_ns);
-	return 0;
+	return r;
 }
-
-static int current_readlink(struct call *call, struct buf *ret)
-{
-	struct engine_root root;
-	int r = engine_root_current(call->engine, &root);
-	return r < 0 ? r : buf_printf(ret, "%" PRIu64, root.seq);
-}
-
-static const struct view view_current = {
-	.name = "the newest root",
-	.getattr = current_getattr,
-	.readlink = current_readlink,
-};
 
 /* ---- Publishing ----------------------------------------------------------------------------- */
 
@@ -117,11 +98,8 @@ static int roots_lookup(struct call *call, const char *name, struct entry *ret)
 {
 	uint64_t seq;
 
-	if (strcmp(name, current_name) == 0) {
-		int r = fs_entry_of(call, NODE_ROOTS_CURRENT, ret);
-		ret->entry_timeout = FS_NEVER;
-		return r;
-	}
+	if (strcmp(name, current_name) == 0)
+		return current_entry(call, ret);
 	if (strcmp(name, by_time_name) == 0)
 		return fs_entry_of(call, NODE_ROOTS_BY_TIME, ret);
 	if (decimal_parse(name, &seq) == 0 && seq > 0 && seq <= NODE_ROOT_SEQ_MAX) {
@@ -147,10 +125,8 @@ static bool list_fixed(struct call *call, uint64_t offset, struct listing *listi
 	if (offset < POSITION_BY_TIME && fs_entry_of(call, NODE_ROOTS_BY_TIME, &entry) == 0 &&
 	    !listing_add(listing, by_time_name, &entry, POSITION_BY_TIME))
 		return false;
-	if (offset < POSITION_CURRENT && fs_entry_of(call, NODE_ROOTS_CURRENT, &entry) == 0) {
-		entry.entry_timeout = FS_NEVER;
+	if (offset < POSITION_CURRENT && current_entry(call, &entry) == 0)
 		return listing_add(listing, current_name, &entry, POSITION_CURRENT);
-	}
 	return true;
 }
 
@@ -285,7 +261,6 @@ static int module_roots_start(struct fs *fs, struct reterr *err, void **ret_stat
 	fs_set_view(fs, NODE_ROOT, &view_root);
 	fs_add_fixed(fs, NODE_ROOTS, &view_roots);
 	fs_add_fixed(fs, NODE_ROOTS_BY_TIME, &view_roots_by_time);
-	fs_add_fixed(fs, NODE_ROOTS_CURRENT, &view_current);
 	*ret_state = pendings;
 	return 0;
 }

@@ -8,7 +8,13 @@ struct engine_root;
 
 extern const struct view view_root, view_roots_by_time;
 
-/* ID is that of ROOT's file or of its link. */
+/*
+ * The id of roots/current while it leads to SEQ: another one for each root, as the kernel remembers where a link
+ * leads.
+ */
+uint64_t root_current_id(uint64_t seq);
+
+/* ID is that of ROOT's file, of its link by time, or of roots/current. */
 MUST_CHECK int root_entry(struct call *call, uint64_t id, const struct engine_root *root,
 			  struct entry *ret);
 

@@ -186,31 +186,45 @@ static bool is_complete(const struct inbox_file *file)
 	       !file->entered;
 }
 
+/*
+ * A copy that was refused before and is still the same: whoever copies its .sum once more, perhaps before a better
+ * copy, did nothing wrong.
+ */
+static int say_again(struct call *call)
+{
+	fs_report(call->fs, &call->err);
+	call->err.code = 0;
+	return 0;
+}
+
 /* With both turns held. */
-MUST_CHECK static int enter_checked(struct call *call, struct pair *pair)
+MUST_CHECK static int check_pair(struct call *call, struct pair *pair, struct verdict *ret)
+{
+	struct sum_file sums;
+
+	*ret = (struct verdict){.checked = pair->segment->content.size};
+	if (!pair->sum)
+		return 0;
+	int r = read_sums(call, &pair->uuid, &pair->sum->content, &sums);
+	if (r < 0)
+		return r;
+	r = check_copy(call, &pair->uuid, &pair->segment->content, &sums, ret);
+	sum_file_done(&sums);
+	return r;
+}
+
+/* The copy becomes a segment. With both turns held. */
+MUST_CHECK static int take_in(struct call *call, struct pair *pair, const struct verdict *verdict)
 {
 	struct blob *copy = &pair->segment->content;
-	struct verdict verdict = {.checked = copy->size};
 	struct engine_stage *stage;
-	int r = 0;
-
-	if (pair->sum) {
-		struct sum_file sums;
-		r = read_sums(call, &pair->uuid, &pair->sum->content, &sums);
-		if (r < 0)
-			return r;
-		r = check_copy(call, &pair->uuid, copy, &sums, &verdict);
-		sum_file_done(&sums);
-	}
-	if (r == 0)
-		r = blob_to_stage(copy, &stage);
+	int r = blob_to_stage(copy, &stage);
 	if (r == 0)
 		r = engine_import(call->engine, &pair->uuid, stage, &call->err);
 	if (r < 0)
 		return r;
 
-	if (pair->sum)
-		say_what_was_not_checked(call, &pair->uuid, copy->size, &verdict);
+	say_what_was_not_checked(call, &pair->uuid, copy->size, verdict);
 	pair->segment->entered = true;
 	blob_done(copy);
 	if (pair->sum) {
@@ -224,15 +238,20 @@ MUST_CHECK static int enter_checked(struct call *call, struct pair *pair)
 MUST_CHECK static int enter_if_complete(struct call *call, struct pair *pair, bool accept)
 {
 	bool sum_complete = pair->sum && is_complete(pair->sum);
+	bool sum_missing = pair->sum ? !sum_complete : !accept;
+	struct verdict verdict;
 
-	if (accept) {
-		if (pair->sum && !sum_complete)
-			return -EBUSY;
-		return pair->segment->entered ? -EEXIST : enter_checked(call, pair);
+	if (pair->segment->entered)
+		return accept ? -EEXIST : 0;
+	if (sum_missing || (!accept && !is_complete(pair->segment)))
+		return accept ? -EBUSY : 0; /* the other one is still to come */
+	int r = check_pair(call, pair, &verdict);
+	if (r == -EBADMSG) {
+		bool known = pair->segment->rejected == pair->segment->changes;
+		pair->segment->rejected = pair->segment->changes;
+		return known && !accept ? say_again(call) : r;
 	}
-	if (!sum_complete || !is_complete(pair->segment))
-		return 0; /* the other one is still to come */
-	return enter_checked(call, pair);
+	return r < 0 ? r : take_in(call, pair, &verdict);
 }
 
 static void drop(struct call *call, struct inbox_file *file)

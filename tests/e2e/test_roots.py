@@ -102,6 +102,18 @@ def publish_an_atom_by_link():
 
 
 @test
+def current_is_never_stale():
+    """Whoever publishes, and however often somebody looked before."""
+    with Store() as store, store.mount() as mnt:
+        pointers = put_atoms(mnt, 30)
+        for seq, pointer in enumerate(pointers, 1):
+            publish(mnt, pointer)  # through space/
+            check_eq(current(mnt), seq, "readlink")
+            check_eq(json.loads(read(mnt / "roots/current"))["seq"], seq, "read through the link")
+            check_eq(os.lstat(mnt / "roots/current").st_size, len(str(seq)), "st_size of the link")
+
+
+@test
 def the_first_root_by_a_plain_link():
     with Store() as store, store.mount() as mnt:
         a, b = put_atoms(mnt, 2)
