@@ -3,13 +3,14 @@
  *
  *   nullfs [--files N] [--size BYTES] [--direct] [--timeout S] [--threads N] MOUNTPOINT
  *
- * One directory of N files, named 0, 1, 2 ... Reads return zeros from one static buffer, writes are
+ * N files, named 0, 1, 2 ... in the directory atoms/00000000-0000-0000-0000-000000000000, as deep as the atoms of
+ * protofs: each name of a path costs the kernel a check of its own. Reads return zeros from one static buffer, writes are
  * taken from the kernel and dropped, fsync answers at once. It asks the kernel for what protofs asks
  * for: requests of 1 MiB, 256 in the background, no splice, no automatic invalidation, default_permissions.
  * --direct opens files with direct_io, as protofs does with open segments; otherwise files keep
  * their pages and, with --timeout, their attributes, as sealed segments and their atoms do.
  *
- * It stays in the foreground and ends when it is unmounted. It has no state: node id = number + 2.
+ * It stays in the foreground and ends when it is unmounted. It has no state: a file's node id is its number + 4.
  */
 #define FUSE_USE_VERSION 312
 
@@ -29,9 +30,14 @@ enum {
 	REQUEST_SIZE_MAX = 1 << 20,
 	BACKGROUND_MAX = 256,
 	CONGESTION = 192,
+	DAY_S = 86400,
 	DIR_REPLY_MAX = 128 << 10,
-	FIRST_FILE = FUSE_ROOT_ID + 1,
+	DIR_DEPTH = 2, /* below the root */
+	LAST_DIR = FUSE_ROOT_ID + DIR_DEPTH,
+	FIRST_FILE = LAST_DIR + 1,
 };
+
+static const char *const dir_names[DIR_DEPTH] = {"atoms", "00000000-0000-0000-0000-000000000000"};
 
 struct nullfs {
 	uint64_t files;
@@ -50,19 +56,19 @@ static const struct nullfs *nullfs_of(fuse_req_t req)
 
 static bool exists(const struct nullfs *fs, fuse_ino_t ino)
 {
-	return ino >= FUSE_ROOT_ID && ino - FUSE_ROOT_ID <= fs->files;
+	return ino >= FUSE_ROOT_ID && ino <= LAST_DIR + fs->files;
 }
 
 static void fill_stat(const struct nullfs *fs, fuse_ino_t ino, struct stat *ret)
 {
-	bool root = ino == FUSE_ROOT_ID;
+	bool dir = ino <= LAST_DIR;
 
 	*ret = (struct stat){
 		.st_ino = ino,
-		.st_mode = root ? S_IFDIR | 0755 : S_IFREG | 0644,
-		.st_nlink = root ? 2 : 1,
-		.st_size = root ? 0 : (off_t)fs->size,
-		.st_blocks = root ? 0 : (blkcnt_t)(fs->size / 512),
+		.st_mode = dir ? S_IFDIR | 0755 : S_IFREG | 0644,
+		.st_nlink = dir ? 2 : 1,
+		.st_size = dir ? 0 : (off_t)fs->size,
+		.st_blocks = dir ? 0 : (blkcnt_t)(fs->size / 512),
 		.st_blksize = REQUEST_SIZE_MAX,
 	};
 }
@@ -77,22 +83,32 @@ static void null_init(void *userdata, struct fuse_conn_info *conn)
 				  FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE);
 }
 
+static bool find(const struct nullfs *fs, fuse_ino_t parent, const char *name, fuse_ino_t *ret)
+{
+	char *end;
+
+	if (parent < LAST_DIR) {
+		*ret = parent + 1;
+		return strcmp(name, dir_names[parent - FUSE_ROOT_ID]) == 0;
+	}
+	errno = 0;
+	unsigned long number = strtoul(name, &end, 10);
+	*ret = number + FIRST_FILE;
+	return parent == LAST_DIR && errno == 0 && *end == '\0' && number < fs->files;
+}
+
 static void null_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
 	const struct nullfs *fs = nullfs_of(req);
-	char *end;
+	struct fuse_entry_param entry = {.attr_timeout = fs->timeout, .entry_timeout = fs->timeout};
 
-	errno = 0;
-	unsigned long number = strtoul(name, &end, 10);
-	if (parent != FUSE_ROOT_ID || errno || *end != '\0' || number >= fs->files) {
+	if (!find(fs, parent, name, &entry.ino)) {
 		(void)fuse_reply_err(req, ENOENT);
 		return;
 	}
-	struct fuse_entry_param entry = {
-		.ino = number + FIRST_FILE,
-		.attr_timeout = fs->timeout,
-		.entry_timeout = fs->timeout,
-	};
+	/* A directory stays what it is, whatever the files are to show. */
+	if (entry.ino <= LAST_DIR)
+		entry.attr_timeout = entry.entry_timeout = DAY_S;
 	fill_stat(fs, entry.ino, &entry.attr);
 	(void)fuse_reply_entry(req, &entry);
 }
@@ -169,18 +185,31 @@ static void null_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *
 }
 
 /* OFFSET counts entries, "." and ".." first: it is the number of the next one. */
-static size_t add_entry(fuse_req_t req, char *data, size_t room, uint64_t offset, bool plus)
+static fuse_ino_t entry_ino(fuse_ino_t dir, uint64_t offset)
+{
+	return dir < LAST_DIR ? dir + 1 : offset - 2 + FIRST_FILE;
+}
+
+static uint64_t entry_count(const struct nullfs *fs, fuse_ino_t dir)
+{
+	return 2 + (dir < LAST_DIR ? 1 : fs->files);
+}
+
+static size_t add_entry(fuse_req_t req, fuse_ino_t dir, char *data, size_t room, uint64_t offset,
+			bool plus)
 {
 	const struct nullfs *fs = nullfs_of(req);
 	struct fuse_entry_param entry = {.attr_timeout = fs->timeout, .entry_timeout = fs->timeout};
 	bool dot = offset < 2;
-	char name[24];
+	fuse_ino_t ino = dot ? dir : entry_ino(dir, offset);
+	char name[48];
 
 	if (dot)
 		(void)snprintf(name, sizeof(name), "%s", offset ? ".." : ".");
+	else if (dir < LAST_DIR)
+		(void)snprintf(name, sizeof(name), "%s", dir_names[dir - FUSE_ROOT_ID]);
 	else
 		(void)snprintf(name, sizeof(name), "%" PRIu64, offset - 2);
-	fuse_ino_t ino = dot ? FUSE_ROOT_ID : offset - 2 + FIRST_FILE;
 	fill_stat(fs, ino, &entry.attr);
 	if (!plus)
 		return fuse_add_direntry(req, data, room, name, &entry.attr, (off_t)offset + 1);
@@ -188,7 +217,7 @@ static size_t add_entry(fuse_req_t req, char *data, size_t room, uint64_t offset
 	return fuse_add_direntry_plus(req, data, room, name, &entry, (off_t)offset + 1);
 }
 
-static void list(fuse_req_t req, size_t size, off_t from, bool plus)
+static void list(fuse_req_t req, fuse_ino_t dir, size_t size, off_t from, bool plus)
 {
 	const struct nullfs *fs = nullfs_of(req);
 	size_t room = size < DIR_REPLY_MAX ? size : DIR_REPLY_MAX, used = 0;
@@ -198,8 +227,8 @@ static void list(fuse_req_t req, size_t size, off_t from, bool plus)
 		(void)fuse_reply_err(req, ENOMEM);
 		return;
 	}
-	for (uint64_t offset = (uint64_t)from; offset < fs->files + 2; offset++) {
-		size_t more = add_entry(req, data + used, room - used, offset, plus);
+	for (uint64_t offset = (uint64_t)from; offset < entry_count(fs, dir); offset++) {
+		size_t more = add_entry(req, dir, data + used, room - used, offset, plus);
 		if (more > room - used)
 			break;
 		used += more;
@@ -211,17 +240,15 @@ static void list(fuse_req_t req, size_t size, off_t from, bool plus)
 static void null_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset,
 			 struct fuse_file_info *fi)
 {
-	(void)ino;
 	(void)fi;
-	list(req, size, offset, false);
+	list(req, ino, size, offset, false);
 }
 
 static void null_readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset,
 			     struct fuse_file_info *fi)
 {
-	(void)ino;
 	(void)fi;
-	list(req, size, offset, true);
+	list(req, ino, size, offset, true);
 }
 
 static const struct fuse_lowlevel_ops operations = {

@@ -16,6 +16,7 @@ from mounts import BenchError
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 DAY_S = 86400
 HOT_ATOMS = 64
+NULL_FILES = "atoms/00000000-0000-0000-0000-000000000000"
 
 
 @dataclass
@@ -69,7 +70,7 @@ class Bench:
                     mounts.copy_readahead(like, point)
                 if pinned:
                     mounts.pin(pid)
-                yield point
+                yield point / NULL_FILES
 
 
 # ---- The disk, and the noise ----------------------------------------------------------------------
