@@ -110,6 +110,9 @@ int segment_load_parts(struct engine_segment *segment, struct reterr *err)
 
 	part_dir(PART_TABLE, &segment->uuid, path);
 	int r = disk_list(segment->engine->disk, path, collect_start, &list);
+	/* A crash before the first commit leaves a segment without bytes, hence without that directory. */
+	if (r == -ENOENT && list.below == 0)
+		r = 0;
 	if (r < 0) {
 		free(list.starts);
 		return reterr_set(err, r == -ENOENT ? -EBADMSG : r,
