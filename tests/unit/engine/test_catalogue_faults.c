@@ -5,7 +5,6 @@
  */
 #include <check.h>
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -16,7 +15,6 @@
 #include "tests/lib/sim_disk.h"
 
 enum { NUMBERS = 8, SEEDS = 6 };
-static char where[100];
 
 static const struct uuid store = {{1, 2, 3, 4}};
 
@@ -80,7 +78,7 @@ static struct catalogue *open_it(struct disk *disk, struct found *found)
 	struct reterr err = {0};
 	*found = (struct found){{0}};
 	int r = catalogue_open(disk, &store, false, see, found, &err, &c);
-	ck_assert_msg(r == 0, "%d %s %s", r, err.text, where);
+	ck_assert_msg(r == 0, "%d %s", r, err.text);
 	return c;
 }
 
@@ -104,9 +102,9 @@ static void check_survivor(struct disk *disk, const struct model *before, uint64
 	catalogue_close(c);
 }
 
-static struct disk *new_store(void)
+static struct disk *new_store(uint64_t seed)
 {
-	struct disk *disk = sim_disk_new(1);
+	struct disk *disk = sim_disk_new(seed);
 	ck_assert_int_eq(catalogue_create(disk, &store), 0);
 	return disk;
 }
@@ -115,7 +113,7 @@ static struct disk *new_store(void)
 static void cut_everywhere(unsigned count, unsigned step)
 {
 	for (uint64_t n = 0;; n += step) {
-		struct disk *disk = new_store();
+		struct disk *disk = new_store(1);
 		struct model model = {{0}, {0}};
 		struct found found;
 		struct catalogue *c = open_it(disk, &found);
@@ -146,7 +144,7 @@ START_TEST(power_cut_around_a_compaction)
 {
 	cut_everywhere(520, 13);
 	for (uint64_t n = 1005; n < 1060; n++) {
-		struct disk *disk = new_store();
+		struct disk *disk = new_store(1);
 		struct model model = {{0}, {0}};
 		struct found found;
 		struct catalogue *c = open_it(disk, &found);
@@ -163,50 +161,54 @@ START_TEST(power_cut_around_a_compaction)
 }
 END_TEST
 
-/* Puts COUNT records until one fails. */
-static bool work_until_failure(struct catalogue *c, struct model *model, unsigned count)
+/* Puts up to COUNT records, until a call of the disk has failed. Returns how many puts failed. */
+static unsigned work_until_failure(struct catalogue *c, struct disk *disk, struct model *model,
+				   unsigned count)
 {
-	for (unsigned i = 1; i <= count; i++) {
-		if (work(c, model, i, 1) > 0)
-			return false;
-	}
-	return true;
+	unsigned failed = 0;
+	for (unsigned i = 1; i <= count && sim_disk_failures(disk) == 0; i++)
+		failed += work(c, model, i, 1);
+	return failed;
 }
 
 /*
  * A call fails once, and the work goes on (or the process gives up and another one begins); then
  * the power goes, too.
  */
+/* The NTH call of KIND fails with CODE. Returns whether there was such a call. */
+static bool fail_once(enum sim_kind kind, uint64_t nth, int code, bool give_up, uint64_t seed)
+{
+	struct disk *disk = new_store(seed);
+	struct model model = {{0}, {0}};
+	struct found found;
+	struct catalogue *c = open_it(disk, &found);
+	sim_disk_fail(disk, kind, nth, code, false);
+	unsigned failed = give_up ? work_until_failure(c, disk, &model, 530)
+				  : work(c, &model, 1, 530);
+	bool met = sim_disk_failures(disk) > 0;
+	ck_assert_uint_le(failed, met);
+	sim_disk_fail(disk, kind, 0, 0, false);
+	struct disk *after = sim_disk_crash(disk, seed);
+	check_survivor(after, &model, 600, seed);
+	disk_free(after);
+	catalogue_close(c);
+
+	/* The next process on the same machine, without a cut in between. */
+	check_survivor(disk, &model, 600, seed);
+	disk_free(disk);
+	return met;
+}
+
 static void fail_everywhere(bool give_up)
 {
 	static const enum sim_kind kinds[] = {SIM_CREATE,  SIM_WRITE,  SIM_FLUSH,
 					      SIM_RESERVE, SIM_RENAME, SIM_SYNC_DIR};
-	static const int codes[] = {-EIO, -ENOSPC};
-	for (size_t k = 0; k < ARRAY_SIZE(kinds) * ARRAY_SIZE(codes); k++) {
-		for (uint64_t nth = 1; nth < 700; nth += nth < 40 || nth > 490 ? 1 : 29) {
-			snprintf(where, 100, "kind %d code %d nth %d", (int)kinds[k / 2],
-				 codes[k % 2], (int)nth);
-			struct disk *disk = new_store();
-			struct model model = {{0}, {0}};
-			struct found found;
-			struct catalogue *c = open_it(disk, &found);
-			sim_disk_fail(disk, kinds[k / ARRAY_SIZE(codes)], nth,
-				      codes[k % ARRAY_SIZE(codes)], false);
-			unsigned failed = give_up ? !work_until_failure(c, &model, 530)
-						  : work(c, &model, 1, 530);
-			bool met = sim_disk_failures(disk) > 0;
-			ck_assert_uint_le(failed, met);
-			struct disk *after = sim_disk_crash(disk, nth);
-			check_survivor(after, &model, 600, nth);
-			disk_free(after);
-			catalogue_close(c);
-
-			/* And without a cut. */
-			sim_disk_fail(disk, kinds[k / ARRAY_SIZE(codes)], 0, 0, false);
-			check_survivor(disk, &model, 600, nth);
-			disk_free(disk);
-			if (!met)
-				break;
+	for (size_t k = 0; k < ARRAY_SIZE(kinds); k++) {
+		bool met = true;
+		for (uint64_t nth = 1; met; nth += nth < 10 || nth > 475 ? 1 : 37) {
+			for (uint64_t seed = 0; seed < SEEDS; seed++)
+				met = fail_once(kinds[k], nth, seed % 3 ? -EIO : -ENOSPC, give_up,
+						nth * 100 + seed);
 		}
 	}
 }
@@ -226,7 +228,7 @@ END_TEST
 /* The first put after a failed one goes to a new file, even if that takes several attempts. */
 START_TEST(a_failed_flush_is_never_built_upon)
 {
-	struct disk *disk = new_store();
+	struct disk *disk = new_store(1);
 	struct model model = {{0}, {0}};
 	struct found found;
 	struct catalogue *c = open_it(disk, &found);
@@ -254,7 +256,7 @@ START_TEST(every_allocation_fails_in_turn)
 	bool failed;
 	uint64_t n = 0;
 	do {
-		struct disk *disk = new_store();
+		struct disk *disk = new_store(1);
 		struct model model = {{0}, {0}};
 		struct found found = {{0}};
 		struct catalogue *c = NULL;
