@@ -7,6 +7,7 @@
 
 #include "engine/engine.h"
 #include "fs/render.h"
+#include "tests/lib/fault_alloc.h"
 
 static int render(uint8_t format, const void *data, size_t size, struct buf *out,
 		  struct reterr *err)
@@ -287,6 +288,29 @@ START_TEST(test_sizes)
 }
 END_TEST
 
+START_TEST(test_allocations_fail)
+{
+	static const char json[] = "{\"key\": [1, 2, {\"a\": \"b\"}]}";
+	static const char keys[] = "\x81\x92\x01\xa1\"\x04";
+	bool failed;
+	uint64_t n = 0;
+	do {
+		struct buf out = {.max = RENDER_TEXT_MAX};
+		fault_alloc_fail(++n);
+		struct slice payload = {.data = (const uint8_t *)json, .size = sizeof(json) - 1};
+		int r = render_atom(ENGINE_FORMAT_JSON, payload, &out, NULL);
+		payload = (struct slice){.data = (const uint8_t *)keys, .size = sizeof(keys) - 1};
+		int r2 = render_atom(ENGINE_FORMAT_MSGPACK, payload, &out, NULL);
+		failed = fault_alloc_stop();
+		ck_assert(r == 0 || r == -ENOMEM);
+		ck_assert(r2 == 0 || r2 == -ENOMEM);
+		ck_assert((r < 0 || r2 < 0) == failed);
+		buf_done(&out);
+	} while (failed);
+	ck_assert_uint_gt(n, 1);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("render");
@@ -305,6 +329,7 @@ int main(void)
 	tcase_add_test(tests, test_other_formats);
 	tcase_add_test(tests, test_depth);
 	tcase_add_test(tests, test_sizes);
+	tcase_add_test(tests, test_allocations_fail);
 	suite_add_tcase(suite, tests);
 	SRunner *runner = srunner_create(suite);
 	srunner_run_all(runner, CK_NORMAL);
