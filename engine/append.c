@@ -98,7 +98,7 @@ int segment_end_part(struct engine_segment *segment, struct reterr *err)
 	if (r < 0)
 		return r;
 	struct wal *wal = segment->wal;
-	while (wal && (segment->committing || wal->zeroing))
+	while (wal && (segment->committing || wal->zeroing || wal->ahead_writing))
 		(void)pthread_cond_wait(&segment->changed, &segment->lock);
 	if (!wal)
 		return 0;
@@ -197,8 +197,10 @@ static uint64_t iov_total(const struct iovec *iov, int iov_count)
 	return total;
 }
 
-/* L: after bytes were accepted: lengths, times, and who has to know. Returns whether to wake the flusher. */
-static bool note_accepted(struct engine_segment *segment, uint64_t size)
+enum wanted { WANT_WRITER = 1, WANT_FLUSHER = 2 };
+
+/* L: after bytes were accepted: lengths and times. Returns which threads should know. */
+static unsigned note_accepted(struct engine_segment *segment, uint64_t size)
 {
 	struct engine *e = segment->engine;
 	struct wal *wal = segment->wal;
@@ -206,15 +208,22 @@ static bool note_accepted(struct engine_segment *segment, uint64_t size)
 
 	segment->length += size;
 	segment->modified_ns = e->clock->wall_ns(e->clock);
-	return pending >= FLUSH_SIZE && pending - size < FLUSH_SIZE;
+	unsigned wanted = 0;
+	if (pending / WAL_AHEAD_MIN != (pending - size) / WAL_AHEAD_MIN)
+		wanted |= WANT_WRITER;
+	if (pending >= FLUSH_SIZE && pending - size < FLUSH_SIZE)
+		wanted |= WANT_FLUSHER;
+	return wanted;
 }
 
 /* No lock held. */
-static void wake_after(struct engine *e, uint64_t size, bool flush)
+static void wake_after(struct engine *e, uint64_t size, unsigned wanted)
 {
 	atomic_fetch_add_explicit(&e->appends, 1, memory_order_relaxed);
 	atomic_fetch_add_explicit(&e->bytes_appended, size, memory_order_relaxed);
-	if (flush || atomic_load_explicit(&e->dangling_wakes, memory_order_relaxed))
+	if (wanted & WANT_WRITER)
+		background_write(e);
+	if (wanted & WANT_FLUSHER || atomic_load_explicit(&e->dangling_wakes, memory_order_relaxed))
 		background_flush(e);
 	else if (!atomic_load_explicit(&e->dirty, memory_order_relaxed))
 		background_dirty(e);
@@ -248,7 +257,7 @@ static int check_foreign(const struct engine_segment *segment, uint64_t size)
 
 /* L: one piece, all or nothing. */
 static int append_piece(struct engine_segment *segment, const struct iovec *iov, int iov_count,
-			uint64_t size, bool *flush)
+			uint64_t size, unsigned *wanted)
 {
 	if (!fits_now(segment, size)) {
 		int r = make_room(segment, size, NULL);
@@ -257,7 +266,7 @@ static int append_piece(struct engine_segment *segment, const struct iovec *iov,
 	}
 	for (int i = 0; i < iov_count; i++)
 		accept_bytes(segment, iov[i].iov_base, iov[i].iov_len);
-	*flush |= note_accepted(segment, size);
+	*wanted |= note_accepted(segment, size);
 	return 0;
 }
 
@@ -265,7 +274,7 @@ int engine_segment_append(struct engine *e, struct engine_segment *segment, cons
 			  int iov_count, uint64_t *ret_offset)
 {
 	uint64_t size = iov_total(iov, iov_count);
-	bool flush = false;
+	unsigned wanted = 0;
 
 	int r = engine_check_writable(e, NULL);
 	if (r < 0)
@@ -281,13 +290,13 @@ int engine_segment_append(struct engine *e, struct engine_segment *segment, cons
 	bool alone = size > APPEND_PIECE_MAX || !fits_now(segment, size);
 	segment->appending = alone;
 	if (r == 0 && size && size <= APPEND_PIECE_MAX)
-		r = append_piece(segment, iov, iov_count, size, &flush);
+		r = append_piece(segment, iov, iov_count, size, &wanted);
 	for (uint64_t done = 0; r == 0 && size > APPEND_PIECE_MAX && done < size;) {
 		uint64_t left = size - done;
 		struct iovec piece = {.iov_base = (uint8_t *)iov[0].iov_base + done,
 				      .iov_len = left < APPEND_PIECE_MAX ? (size_t)left
 									 : APPEND_PIECE_MAX};
-		r = append_piece(segment, &piece, 1, piece.iov_len, &flush);
+		r = append_piece(segment, &piece, 1, piece.iov_len, &wanted);
 		done += piece.iov_len;
 	}
 	if (alone)
@@ -296,7 +305,7 @@ int engine_segment_append(struct engine *e, struct engine_segment *segment, cons
 	if (r < 0)
 		return r;
 	if (size)
-		wake_after(e, size, flush);
+		wake_after(e, size, wanted);
 	if (ret_offset)
 		*ret_offset = offset;
 	return 0;
@@ -310,16 +319,16 @@ int segment_append_owned(struct engine_segment *segment, const void *data, size_
 		void *out;
 	} address = {.in = data};
 	struct iovec iov = {.iov_base = address.out, .iov_len = size};
-	bool flush = false;
+	unsigned wanted = 0;
 
 	segment_lock(segment);
 	await_end(segment);
 	segment->appending = true;
-	int r = append_piece(segment, &iov, 1, size, &flush);
+	int r = append_piece(segment, &iov, 1, size, &wanted);
 	give_appending(segment);
 	segment_unlock(segment);
 	if (r == 0)
-		wake_after(segment->engine, size, flush);
+		wake_after(segment->engine, size, wanted);
 	return r;
 }
 
@@ -434,11 +443,11 @@ static int append_small(struct engine *e, enum engine_class class, uint8_t forma
 	for (int i = 0; i < iov_count; i++)
 		wal_accept(wal, iov[i].iov_base, iov[i].iov_len);
 	frame_scan_whole(&segment->frames, payload_size);
-	bool flush = note_accepted(segment, size);
+	unsigned wanted = note_accepted(segment, size);
 	struct uuid uuid = segment->uuid;
 	segment_unlock(segment);
 
-	wake_after(e, size, flush);
+	wake_after(e, size, wanted);
 	*ret = (struct engine_pointer){.segment = uuid, .offset = offset};
 	return 0;
 }
@@ -450,26 +459,28 @@ static int append_pieces(struct engine_segment *segment, uint8_t format, uint64_
 	struct engine *e = segment->engine;
 	uint8_t header[ENGINE_FRAME_HEADER_SIZE];
 	uint8_t *piece = malloc(POOL_CHUNK_SIZE);
-	bool flush = false;
+	unsigned wanted = 0;
 
 	if (!piece)
 		return -ENOMEM;
 	frame_header_store(header, size, format);
 	struct iovec iov = {.iov_base = header, .iov_len = sizeof(header)};
-	int r = append_piece(segment, &iov, 1, sizeof(header), &flush);
+	int r = append_piece(segment, &iov, 1, sizeof(header), &wanted);
 
 	for (uint64_t done = 0; r == 0 && done < size;) {
 		uint64_t left = size - done;
 		size_t n = left < POOL_CHUNK_SIZE ? (size_t)left : POOL_CHUNK_SIZE;
 		segment_unlock(segment);
-		if (flush)
+		if (wanted & WANT_WRITER)
+			background_write(e);
+		if (wanted & WANT_FLUSHER)
 			background_flush(e);
-		flush = false;
+		wanted = 0;
 		r = read(arg, piece, n, done);
 		segment_lock(segment);
 		iov = (struct iovec){.iov_base = piece, .iov_len = n};
 		if (r == 0)
-			r = append_piece(segment, &iov, 1, n, &flush);
+			r = append_piece(segment, &iov, 1, n, &wanted);
 		done += n;
 	}
 	free(piece);
@@ -509,7 +520,7 @@ int engine_append_from(struct engine *e, enum engine_class class, uint8_t format
 	segment_unlock(segment);
 	if (r < 0)
 		return r;
-	wake_after(e, ENGINE_FRAME_HEADER_SIZE + size, false);
+	wake_after(e, ENGINE_FRAME_HEADER_SIZE + size, 0);
 	*ret = (struct engine_pointer){.segment = uuid, .offset = offset};
 	return 0;
 }

@@ -3,7 +3,8 @@
  *
  *   flusher  commits what nobody waits for, within flush_interval of its acceptance or at once when much is
  *            pending; publishes a dangling root whose bytes have come; gives memory back when all is quiet
- *   zeroer   writes zeros ahead of small commits and of the root log
+ *   writer   writes ahead: zeros before small commits and roots, data before large ones, so that the disk writes
+ *            while it flushes
  *   sealer   seals ended parts, and ends those that nobody writes to any more
  */
 #include <errno.h>
@@ -36,9 +37,9 @@ void background_seal(struct engine *e)
 	wake(e, &e->seal_now, &e->sealer_wake);
 }
 
-void background_zero(struct engine *e)
+void background_write(struct engine *e)
 {
-	wake(e, &e->zero_now, &e->zeroer_wake);
+	wake(e, &e->write_now, &e->writer_wake);
 }
 
 void background_dirty(struct engine *e)
@@ -129,7 +130,7 @@ static void *flusher_main(void *arg)
 	return NULL;
 }
 
-/* ---- Zeroer --------------------------------------------------------------------------------- */
+/* ---- Writer --------------------------------------------------------------------------------- */
 
 /* One slice for SEGMENT. Whether there was one. */
 static bool zero_slice(struct engine_segment *segment)
@@ -157,27 +158,27 @@ static bool zero_slice(struct engine_segment *segment)
 	return r == 0;
 }
 
-static void *zeroer_main(void *arg)
+static void *writer_main(void *arg)
 {
 	struct engine *e = arg;
 	struct engine_segment *list[OPEN_PARTS_MAX];
 
 	(void)pthread_mutex_lock(&e->background_lock);
 	while (!e->stop) {
-		if (!e->zero_now) {
-			sleep_locked(e, &e->zeroer_wake, 0);
+		if (!e->write_now) {
+			sleep_locked(e, &e->writer_wake, 0);
 			continue;
 		}
-		e->zero_now = false;
+		e->write_now = false;
 		(void)pthread_mutex_unlock(&e->background_lock);
 		bool more = false;
 		size_t count = segment_open_snapshot(e, list, ARRAY_SIZE(list));
 		for (size_t i = 0; i < count; i++)
-			more |= zero_slice(list[i]);
+			more |= segment_write_ahead(list[i]) || zero_slice(list[i]);
 		/* What cannot be prepared now is prepared when it is needed. */
 		(void)!root_log_prepare_ahead(e->root_log);
 		(void)pthread_mutex_lock(&e->background_lock);
-		e->zero_now |= more;
+		e->write_now |= more;
 	}
 	(void)pthread_mutex_unlock(&e->background_lock);
 	return NULL;
@@ -292,7 +293,7 @@ static void stop_threads(struct engine *e)
 	e->stop = true;
 	(void)pthread_cond_signal(&e->flusher_wake);
 	(void)pthread_cond_signal(&e->sealer_wake);
-	(void)pthread_cond_signal(&e->zeroer_wake);
+	(void)pthread_cond_signal(&e->writer_wake);
 	(void)pthread_mutex_unlock(&e->background_lock);
 	for (unsigned i = 0; i < e->thread_count; i++)
 		(void)pthread_join(e->threads[i], NULL);
@@ -301,7 +302,7 @@ static void stop_threads(struct engine *e)
 
 int background_start(struct engine *e)
 {
-	void *(*const mains[])(void *) = {flusher_main, sealer_main, zeroer_main};
+	void *(*const mains[])(void *) = {flusher_main, sealer_main, writer_main};
 
 	for (unsigned i = 0; i < ARRAY_SIZE(mains); i++) {
 		if (pthread_create(&e->threads[i], NULL, mains[i], e) != 0) {

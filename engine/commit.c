@@ -31,27 +31,32 @@ static void commit_succeeded(struct engine_segment *segment, struct wal *wal)
 	wal_commit_done(wal);
 	segment->durable = wal->start + wal->durable;
 	segment->poisoned_in_a_row = 0;
-	bool wants_zeros = wal_zero_wanted(wal);
+	bool wants_writer = wal_zero_wanted(wal) || wal_data_ahead_wanted(wal, false);
 	segment->committing = false;
 	(void)pthread_cond_broadcast(&segment->changed);
 	segment_unlock(segment);
 	atomic_fetch_add_explicit(&segment->engine->commits, 1, memory_order_relaxed);
-	if (wants_zeros)
-		background_zero(segment->engine);
+	if (wants_writer)
+		background_write(segment->engine);
 }
 
-static void commit_failed(struct engine_segment *segment, int result)
+/* LED: by a commit, whose flag is given back. */
+static void commit_failed(struct engine_segment *segment, int result, bool led)
 {
 	struct engine *e = segment->engine;
 	char text[UUID_TEXT_LENGTH + 1];
 	struct reterr event;
 
 	segment_lock(segment);
+	/* A commit and the slice written ahead of the next one fail together: once. */
+	if (!segment->poisoned)
+		segment->poisoned_in_a_row++;
 	segment->poisoned = true;
-	bool failed = ++segment->poisoned_in_a_row > 1;
+	bool failed = segment->poisoned_in_a_row > 1;
 	uint64_t durable = segment->durable;
 	segment->failed |= failed;
-	segment->committing = false;
+	if (led)
+		segment->committing = false;
 	(void)pthread_cond_broadcast(&segment->changed);
 	segment_unlock(segment);
 
@@ -70,9 +75,40 @@ static void commit_failed(struct engine_segment *segment, int result)
 static void commit_end(struct engine_segment *segment, struct wal *wal, int result)
 {
 	if (result < 0)
-		commit_failed(segment, result);
+		commit_failed(segment, result, true);
 	else
 		commit_succeeded(segment, wal);
+}
+
+bool segment_write_ahead(struct engine_segment *segment)
+{
+	struct disk_job job;
+
+	segment_lock(segment);
+	struct wal *wal = segment->wal;
+	bool wanted = wal && !segment->poisoned && !segment->failed &&
+		      segment->commits_waiting == 0 &&
+		      wal_data_ahead_wanted(wal, segment->committing);
+	if (!wanted) {
+		segment_unlock(segment);
+		return false;
+	}
+	struct part *part = segment->parts[segment->part_count - 1]; /* keeps the WAL */
+	part_ref(part);
+	wal_data_ahead_claim(wal, segment->committing, &job);
+	segment_unlock(segment);
+
+	int r = disk_commit(segment->engine->disk, &job, 1);
+
+	segment_lock(segment);
+	wal_data_ahead_done(wal, &job, r);
+	bool replaced = segment->wal != wal;
+	(void)pthread_cond_broadcast(&segment->changed);
+	segment_unlock(segment);
+	if (r < 0 && !replaced)
+		commit_failed(segment, r, false);
+	part_unref(part);
+	return r == 0;
 }
 
 static int failed_error(const struct engine_segment *segment, struct reterr *err)
@@ -256,9 +292,14 @@ static int await_turn(struct engine_segment *segment, uint64_t length, bool owns
 		if (segment->state == ENGINE_SEGMENT_REMOVED)
 			return reterr_set(err, -ENOENT, "the segment was removed");
 		invariant(segment->wal);
-		bool blocked = segment->committing || wal_zero_in_the_way(segment->wal) ||
-			       (segment->poisoned && segment->appending && !owns_appending);
-		if (blocked) {
+		if (!segment->committing && wal_ahead_in_the_way(segment->wal)) {
+			segment->commits_waiting++;
+			(void)pthread_cond_wait(&segment->changed, &segment->lock);
+			segment->commits_waiting--;
+			continue;
+		}
+		if (segment->committing ||
+		    (segment->poisoned && segment->appending && !owns_appending)) {
 			(void)pthread_cond_wait(&segment->changed, &segment->lock);
 			continue;
 		}

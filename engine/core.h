@@ -62,6 +62,7 @@ struct engine_segment {
 	bool appending;	 /* one appender has the end of the stream to itself */
 	bool committing; /* one thread leads a commit of the open part, or ends it */
 	bool ended;	 /* own segments: the next append goes to a new one */
+	unsigned commits_waiting; /* for a slice that is written ahead: no further one is begun */
 	bool poisoned;	 /* a commit of the open part failed: it needs segment_repair */
 	unsigned poisoned_in_a_row;
 	bool failed;	 /* the disk failed twice: nothing more is accepted */
@@ -132,13 +133,13 @@ struct engine {
 
 	/* Background threads (background.c): under background_lock. */
 	pthread_mutex_t background_lock;
-	pthread_cond_t flusher_wake, sealer_wake, zeroer_wake;
-	pthread_t threads[3]; /* flusher, sealer, zeroer */
+	pthread_cond_t flusher_wake, sealer_wake, writer_wake;
+	pthread_t threads[3]; /* flusher, sealer, writer */
 	unsigned thread_count;
 	bool stop;
 	bool flush_now; /* somebody has much pending, or the pool is empty */
 	bool seal_now;
-	bool zero_now;
+	bool write_now;
 	atomic_bool dirty; /* something was accepted since the flusher last looked */
 
 	/* State: under state_lock. */
@@ -228,6 +229,8 @@ MUST_CHECK int segment_append_owned(struct engine_segment *segment, const void *
  */
 MUST_CHECK int segment_commit(struct engine_segment *segment, uint64_t length, bool owns_appending,
 			      struct reterr *err);
+/* Writes one slice of data ahead of its commit. Whether there was one. No lock held. */
+bool segment_write_ahead(struct engine_segment *segment);
 /* L, owns APPENDING, nobody is COMMITTING, the part is poisoned: continues in a new one. Drops the lock. */
 MUST_CHECK int segment_repair(struct engine_segment *segment, struct reterr *err);
 /* The stream's bytes from the last MiB boundary to END (for part_sums_new), malloc'ed; NULL if there are none. */
@@ -283,6 +286,6 @@ void background_stop(struct engine *e);
 void background_flush(struct engine *e); /* wake the flusher now */
 void background_dirty(struct engine *e); /* something is pending; it has until flush_interval */
 void background_seal(struct engine *e);
-void background_zero(struct engine *e);
+void background_write(struct engine *e); /* zeros or data ahead */
 
 #endif

@@ -133,7 +133,7 @@ static void init_locks(struct engine *e)
 	(void)pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
 	(void)pthread_cond_init(&e->flusher_wake, &monotonic);
 	(void)pthread_cond_init(&e->sealer_wake, &monotonic);
-	(void)pthread_cond_init(&e->zeroer_wake, &monotonic);
+	(void)pthread_cond_init(&e->writer_wake, &monotonic);
 	(void)pthread_condattr_destroy(&monotonic);
 }
 
@@ -156,7 +156,7 @@ static void destroy(struct engine *e)
 	(void)pthread_cond_destroy(&e->root_changed);
 	(void)pthread_cond_destroy(&e->flusher_wake);
 	(void)pthread_cond_destroy(&e->sealer_wake);
-	(void)pthread_cond_destroy(&e->zeroer_wake);
+	(void)pthread_cond_destroy(&e->writer_wake);
 	free(e);
 }
 

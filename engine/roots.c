@@ -180,7 +180,7 @@ int engine_root_publish(struct engine *e, uint64_t expected, const struct engine
 	if (ret && (r >= 0 || r == -ESTALE))
 		*ret = root;
 	if (r == 0)
-		background_zero(e); /* the root log may want zeros ahead */
+		background_write(e); /* the root log may want zeros ahead */
 	return r;
 }
 

@@ -370,30 +370,46 @@ void wal_shrink(struct wal *wal)
 
 /* ---- Commit --------------------------------------------------------------------------------- */
 
-bool wal_zero_in_the_way(const struct wal *wal)
+bool wal_ahead_in_the_way(const struct wal *wal)
 {
+	if (wal->ahead_writing)
+		return true;
 	return wal->zeroing && block_ceil(wal->accepted) > wal->zero_from &&
 	       block_floor(wal->durable) < wal->zero_to;
 }
 
-void wal_commit_prepare(struct wal *wal)
+/* Adds the chunks' memory of [OFFSET, END) to IOV; returns the new count. */
+static int add_pieces(const struct wal *wal, uint64_t offset, uint64_t end, struct iovec *iov,
+		      int iov_count)
 {
-	invariant(wal->accepted > wal->durable && wal->chunk_count > 0);
-	wal->commit_from = wal->durable;
-	wal->commit_to = wal->accepted;
-	wal->iov_count = 0;
-
-	/* Whole blocks go out of the chunks, the partial one at the end out of a copy. */
-	uint64_t offset = block_floor(wal->commit_from);
-	uint64_t whole_end = block_floor(wal->commit_to);
-	while (offset < whole_end) {
+	while (offset < end) {
 		uint64_t at = offset - wal->chunk_base;
 		size_t inside = (size_t)(at % POOL_CHUNK_SIZE);
-		size_t piece = (size_t)min_u64(POOL_CHUNK_SIZE - inside, whole_end - offset);
-		wal->iov[wal->iov_count++] = (struct iovec){
+		size_t piece = (size_t)min_u64(POOL_CHUNK_SIZE - inside, end - offset);
+		iov[iov_count++] = (struct iovec){
 			.iov_base = wal->chunks[at / POOL_CHUNK_SIZE] + inside, .iov_len = piece};
 		offset += piece;
 	}
+	return iov_count;
+}
+
+void wal_commit_prepare(struct wal *wal)
+{
+	invariant(wal->accepted > wal->durable && wal->chunk_count > 0 && !wal->ahead_writing);
+	wal->commit_from = wal->durable;
+	wal->commit_to = wal->accepted;
+
+	/* Whole blocks go out of the chunks, the partial one at the end out of a copy. */
+	uint64_t first = block_floor(wal->commit_from);
+	uint64_t whole_end = block_floor(wal->commit_to);
+	bool ahead = wal->ahead_to > wal->ahead_from;
+	uint64_t head_end = ahead ? wal->ahead_from : whole_end;
+	uint64_t tail = ahead ? wal->ahead_to : whole_end;
+
+	wal->head_count = add_pieces(wal, first, head_end, wal->iov, 0);
+	wal->tail_start = add_pieces(wal, head_end, tail, wal->iov, wal->head_count);
+	wal->tail_offset = tail;
+	wal->iov_count = add_pieces(wal, tail, whole_end, wal->iov, wal->tail_start);
 	if (wal->commit_to > whole_end) {
 		size_t rest = (size_t)(wal->commit_to - whole_end);
 		wal_copy(wal, wal->block, rest, whole_end);
@@ -401,6 +417,10 @@ void wal_commit_prepare(struct wal *wal)
 		wal->iov[wal->iov_count++] =
 			(struct iovec){.iov_base = wal->block, .iov_len = DISK_BLOCK_SIZE};
 	}
+	if (!ahead) /* one write */
+		wal->head_count = wal->tail_start = wal->iov_count;
+	/* What is written ahead from now on lies behind this commit. */
+	wal->ahead_from = wal->ahead_to = 0;
 	invariant(wal->iov_count <= (int)ARRAY_SIZE(wal->iov));
 }
 
@@ -460,12 +480,19 @@ void wal_commit_build(struct wal *wal, struct disk_job *job)
 	wal->table_iov =
 		(struct iovec){.iov_base = wal->table_block, .iov_len = DISK_BLOCK_SIZE};
 
-	*job = (struct disk_job){.file = wal->file, .write_count = 1 + PART_TABLE_COPIES};
-	job->writes[0] = (struct disk_write){.iov = wal->iov,
-					     .iov_count = wal->iov_count,
-					     .offset = block_floor(wal->commit_from)};
+	*job = (struct disk_job){.file = wal->file};
+	if (wal->head_count)
+		job->writes[job->write_count++] =
+			(struct disk_write){.iov = wal->iov,
+					    .iov_count = wal->head_count,
+					    .offset = block_floor(wal->commit_from)};
+	if (wal->tail_start < wal->iov_count)
+		job->writes[job->write_count++] =
+			(struct disk_write){.iov = wal->iov + wal->tail_start,
+					    .iov_count = wal->iov_count - wal->tail_start,
+					    .offset = wal->tail_offset};
 	for (unsigned copy = 0; copy < PART_TABLE_COPIES; copy++)
-		job->writes[1 + copy] = (struct disk_write){
+		job->writes[job->write_count++] = (struct disk_write){
 			.iov = &wal->table_iov,
 			.iov_count = 1,
 			.offset = part_table_offset(&wal->geometry, copy) + table_block_at};
@@ -495,6 +522,46 @@ void wal_commit_done(struct wal *wal)
 	}
 	wal->chunk_count -= unneeded;
 	memmove(wal->chunks, wal->chunks + unneeded, wal->chunk_count * sizeof(wal->chunks[0]));
+}
+
+/* ---- Data ahead of their commit ------------------------------------------------------------- */
+
+/* Where the next slice begins: behind the one before, or behind what a commit has in flight. */
+static uint64_t ahead_start(const struct wal *wal, bool committing)
+{
+	if (wal->ahead_to > wal->ahead_from)
+		return wal->ahead_to;
+	return block_ceil(committing ? wal->commit_to : wal->durable);
+}
+
+bool wal_data_ahead_wanted(const struct wal *wal, bool committing)
+{
+	return !wal->ahead_writing && !wal->zeroing &&
+	       wal->accepted >= ahead_start(wal, committing) + WAL_AHEAD_MIN;
+}
+
+void wal_data_ahead_claim(struct wal *wal, bool committing, struct disk_job *job)
+{
+	uint64_t from = ahead_start(wal, committing);
+	uint64_t to = min_u64(block_floor(wal->accepted), from + WAL_AHEAD_SLICE);
+
+	*job = (struct disk_job){.file = wal->file, .write_count = 1, .no_flush = true};
+	job->writes[0] = (struct disk_write){
+		.iov = wal->ahead_iov,
+		.iov_count = add_pieces(wal, from, to, wal->ahead_iov, 0),
+		.offset = from};
+	wal->ahead_size = to - from;
+	wal->ahead_writing = true;
+}
+
+void wal_data_ahead_done(struct wal *wal, const struct disk_job *job, int result)
+{
+	wal->ahead_writing = false;
+	if (result < 0)
+		return; /* the caller poisons the part */
+	if (wal->ahead_to == wal->ahead_from)
+		wal->ahead_from = job->writes[0].offset;
+	wal->ahead_to = job->writes[0].offset + wal->ahead_size;
 }
 
 /* ---- Zeros ahead ---------------------------------------------------------------------------- */

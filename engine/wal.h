@@ -11,7 +11,9 @@
  * 1. buffered <= durable <= accepted <= reserved <= data_size; buffered is a multiple of a page.
  * 2. The memory of a byte below accepted never changes; it is released only by the commit that made it durable, or after.
  * 3. At most one commit is prepared at a time: the segment's COMMITTING flag is its owner.
- * 4. Zero-writing ahead never touches a block below ZEROED, a commit never one beyond it while ZEROING is set.
+ * 4. No block is in flight twice: data are written ahead only behind the commit in flight, and a commit waits for the slice
+ *    that is on its way.
+ * 5. Zero-writing ahead never touches a block below ZEROED, a commit never one beyond it while ZEROING is set.
  *
  * Locks: "L" functions are called with the segment's lock held and do no I/O; the others without it, by the thread
  * that owns the segment's APPENDING (wal_open, wal_reserve), COMMITTING (wal_commit_build) or zeroing flag.
@@ -34,6 +36,8 @@ enum {
 	WAL_ZERO_WINDOW = 16 << 20, /* zero-written ahead of small commits */
 	WAL_ZERO_SLICE = 1 << 20,   /* one slice at a time: a commit waits for no more */
 	WAL_TABLE_WINDOW = 256 << 10,
+	WAL_AHEAD_MIN = 1 << 20, /* pending bytes from which data are written before their commit */
+	WAL_AHEAD_SLICE = 4 << 20,
 	WAL_SMALL_COMMIT = 128 << 10, /* up to here a commit gains from zeros ahead */
 };
 
@@ -55,6 +59,9 @@ struct wal {
 	bool zeroing; /* [zero_from, zero_to) is being written */
 	uint64_t zero_from, zero_to;
 	bool small_commits; /* the last commit was one: zeros ahead pay */
+	/* Whole blocks behind the durable bytes that are written already, but neither flushed nor in an entry. */
+	uint64_t ahead_from, ahead_to;
+	bool ahead_writing; /* a slice that begins at AHEAD_TO is on its way */
 	uint32_t entries; /* slots taken */
 	uint8_t *chunks[WAL_CHUNKS_MAX];
 	unsigned chunk_count;
@@ -65,12 +72,19 @@ struct wal {
 	struct part_sums *sums; /* of the durable bytes; advanced by the committer, see part_sums.h */
 
 	/* Of the one commit in flight. */
-	struct iovec iov[WAL_CHUNKS_MAX + 1];
+	struct iovec iov[WAL_CHUNKS_MAX + 3]; /* all its blocks */
 	int iov_count;
+	int head_count, tail_start; /* of these, what is not written ahead: [0, head) and [tail, count) */
+	uint64_t tail_offset;
 	uint8_t *block;	      /* the last, partial data block, copied: appends go on in its chunk meanwhile */
 	uint8_t *table_block; /* the table block that holds the next free slot */
 	struct iovec table_iov;
 	struct hash_stream *entry_hash;
+
+	/* Of the one slice of data that is written ahead. */
+	struct iovec ahead_iov[WAL_AHEAD_SLICE / POOL_CHUNK_SIZE + 1];
+	uint64_t ahead_size;
+
 	uint64_t commit_from, commit_to;
 };
 
@@ -116,8 +130,8 @@ void wal_copy(const struct wal *wal, void *data, size_t size, uint64_t offset);
 /* L: nothing has happened for a while: keeps only the last partial page. */
 void wal_shrink(struct wal *wal);
 
-/* L: whether a slice that is being zero-written stands in the way of a commit of all that is accepted. */
-bool wal_zero_in_the_way(const struct wal *wal);
+/* L: whether a slice that is being written ahead, zeros or data, stands in the way of a commit of all that is accepted. */
+bool wal_ahead_in_the_way(const struct wal *wal);
 
 /* L: fixes what the commit covers: [durable, accepted), which must not be empty. */
 void wal_commit_prepare(struct wal *wal);
@@ -127,6 +141,13 @@ void wal_commit_build(struct wal *wal, struct disk_job *job);
 void wal_commit_sum(struct wal *wal);
 /* L: the commit's bytes are durable. */
 void wal_commit_done(struct wal *wal);
+
+/* L: whether so much is pending that data should be written before their commit. */
+bool wal_data_ahead_wanted(const struct wal *wal, bool committing);
+/* L: claims the next slice. COMMITTING: the segment's flag. */
+void wal_data_ahead_claim(struct wal *wal, bool committing, struct disk_job *job);
+/* L: RESULT of JOB, which the caller has submitted. */
+void wal_data_ahead_done(struct wal *wal, const struct disk_job *job, int result);
 
 /* L: whether zero-writing should go on now: it starts again when half of the window is used up. */
 bool wal_zero_wanted(const struct wal *wal);
