@@ -35,6 +35,7 @@ struct crew {
 	struct fuse_session *session;
 	sem_t ended; /* posted when there is a reason to end */
 	atomic_bool spinning;
+	atomic_bool is_ready;
 
 	pthread_mutex_t lock; /* a leaf */
 	struct hand *hands;   /* all that were started; lock */
@@ -188,6 +189,8 @@ static void *hand_run(void *arg)
 			break;
 		}
 		fuse_session_process_buf(crew->session, &hand->request);
+		if (!atomic_load(&crew->is_ready) && !atomic_exchange(&crew->is_ready, true))
+			crew->options.ready(crew->options.ready_arg);
 	}
 	return NULL;
 }

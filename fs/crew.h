@@ -25,6 +25,9 @@ struct crew_options {
 	unsigned receivers; /* at least 1 */
 	unsigned spin_us;
 	size_t scratch_size; /* of each thread's buffer for replies */
+	/* Called once, by a thread of the crew, when the first request, INIT, has been answered. */
+	void (*ready)(void *arg);
+	void *ready_arg;
 };
 
 MUST_CHECK int crew_new(const struct crew_options *options, struct crew **ret);

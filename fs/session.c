@@ -118,13 +118,14 @@ static int mountpoint_check(const char *mountpoint, struct reterr *err)
 }
 
 /*
- * INIT caps the read-ahead at 128 KiB; the bdi does not. The mount's device number is that of its bdi. Asks the
- * kernel for the root's attributes, so somebody must be receiving.
+ * INIT caps the read-ahead at 128 KiB, also what was set before; the bdi does not. The mount's device number is
+ * that of its bdi.
  */
-static void read_ahead_set(const struct fs *fs)
+void session_ready(void *arg)
 {
+	const struct fs *fs = arg;
 	struct statx attr;
-	/* AT_STATX_DONT_SYNC: the kernel answers by itself. */
+	/* AT_STATX_DONT_SYNC: the kernel answers by itself, as it must when we ask about our own mount. */
 	if (statx(AT_FDCWD, fs->options.mountpoint, AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT, 0,
 		  &attr) < 0)
 		return;
@@ -158,7 +159,6 @@ int fs_mount(struct fs *fs, struct reterr *err)
 				  strerror(-r));
 	}
 	fs->mounted = true;
-	read_ahead_set(fs);
 	return 0;
 }
 
