@@ -5,7 +5,8 @@
  *   space_segment.c  <uuid>: foreign segments, and ours for reading
  *   space_root.c     space_root: the newest root, published by rename
  *   space_lock.c     space_root.lock
- *   space_files.c    all other names: small files
+ *   space_files.c    all other names: small files and where their contents are; space_file_ops.c what an open one
+ *                    can do, space_names.c how they get and lose their names
  *   space_log.c      how those are kept, in frames of our own segments; space_replay.c how they come back
  *   space_flush.c    those that are left dirty
  *
@@ -121,7 +122,6 @@ MUST_CHECK int space_root_publish(struct call *call, struct small_file *file);
 extern const struct view view_space_lock;
 
 /* ---- space_files.c ---- */
-extern const struct view view_small_file;
 void small_file_entry(const struct call *call, struct small_file *file, struct entry *ret);
 /* A file without a name, with one reference, the caller's. */
 MUST_CHECK int small_file_new(struct space *space, uint32_t mode, struct small_file **ret);
@@ -129,12 +129,6 @@ MUST_CHECK int small_file_new(struct space *space, uint32_t mode, struct small_f
 struct small_file *small_file_find(struct space *space, const char *name);
 /* The same with a reference, and without the lock. */
 struct small_file *small_file_get(struct space *space, const char *name);
-bool small_file_name_is_temporary(const char *name);
-MUST_CHECK int small_file_create(struct call *call, const char *name, mode_t mode,
-				 struct entry *ret, struct opened *ret_opened);
-MUST_CHECK int small_file_unlink(struct call *call, const char *name);
-MUST_CHECK int small_file_rename(struct call *call, const char *from, const char *to,
-				 unsigned flags);
 /* At most SIZE bytes from OFFSET on. */
 MUST_CHECK int small_file_read(struct small_file *file, void *data, size_t size, uint64_t offset,
 			       size_t *ret, struct reterr *err);
@@ -145,6 +139,29 @@ void small_file_unlink_locked(struct space *space, struct small_file *file,
 MUST_CHECK int small_file_load(struct small_file *file, struct reterr *err);
 /* Forgets what is in memory, if it can be read again. With the lock held. */
 void small_file_unload(struct small_file *file);
+
+/* To SIZE bytes, with zeros. With change and lock held, its content loaded. -EFBIG, -ENOMEM. */
+MUST_CHECK int small_file_resize(struct small_file *file, uint64_t size);
+/* FILE is no longer what its frame says. With the lock held. */
+void small_file_changed(struct small_file *file);
+/* After a write, with change held: what is in memory stays bounded. */
+MUST_CHECK int small_file_make_room(struct small_file *file, struct reterr *err);
+/* Drops a reference. Accepts NULL. */
+void small_file_put(struct space *space, struct small_file *file);
+bool small_file_name_is_temporary(const char *name);
+int64_t small_file_now_ns(void);
+/* The number of names that are kept, or of temporary ones. With the lock held. */
+unsigned *space_names_of(struct space *space, bool temporary);
+
+/* ---- space_file_ops.c ---- */
+extern const struct view view_small_file;
+
+/* ---- space_names.c ---- */
+MUST_CHECK int small_file_create(struct call *call, const char *name, mode_t mode,
+				 struct entry *ret, struct opened *ret_opened);
+MUST_CHECK int small_file_unlink(struct call *call, const char *name);
+MUST_CHECK int small_file_rename(struct call *call, const char *from, const char *to,
+				 unsigned flags);
 
 /* ---- space_log.c ---- */
 /* With change held, all of them. */
