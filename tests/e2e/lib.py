@@ -152,7 +152,7 @@ def run(command, ok=0, timeout=60, input=None, text=True, **kwargs):
     except subprocess.TimeoutExpired:
         fail(f"{' '.join(command)}: not done after {timeout} s")
     if ok is not None and done.returncode not in (ok if isinstance(ok, tuple) else (ok,)):
-        fail(f"{' '.join(command)}: exit code {done.returncode}, want {ok}\n"
+        fail(f"{short(' '.join(command), 500)}: exit code {done.returncode}, want {ok}\n"
              f"    stdout: {short(done.stdout, 2000)}\n    stderr: {short(done.stderr, 2000)}")
     if text:
         check_output(done.stderr, " ".join(command))

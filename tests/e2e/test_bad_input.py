@@ -265,14 +265,18 @@ def names_in_atoms_that_are_none():
 
 @test
 def names_in_wal_in_that_are_no_uuid():
+    """Copying tools use names of their own and rename: such names are staged, and never enter wal/."""
     with Store() as store, store.mount() as mnt:
         for name in ("x", "x.sum", uuid.uuid4().hex, f"{uuid.uuid4()}.txt", str(uuid.uuid4()).upper(), ".hidden",
                      f"{uuid.uuid4()}.sum.sum"):
-            check_errno((errno.EINVAL, errno.EPERM, errno.EACCES), f"wal/in/{name}", write, mnt / f"wal/in/{name}", b"x")
+            with contextlib.suppress(OSError):
+                write(mnt / f"wal/in/{name}", b"x")
         check_eq(os.listdir(mnt / "wal"), ["in"], "names in wal/")
         for text in (b"", b"x", b"\0" * 36, str(uuid.uuid4()).encode(), b"y" * 100_000):
             check_errno((errno.EINVAL, errno.ENOENT, errno.EFBIG, errno.E2BIG), f"accept of {short(text, 50)}", write,
                         mnt / ".ctl/accept", text or b"\n", os.O_WRONLY)
+        mnt.umount()
+        check_eq(store.segments(), [], "segments on the disk")
 
 
 @test

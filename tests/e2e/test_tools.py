@@ -74,6 +74,14 @@ class Filled:
         self.stack = contextlib.ExitStack()
         self.store = self.stack.enter_context(Store())
         self.mnt = self.stack.enter_context(self.store.mount())
+        try:
+            self.fill()
+        except BaseException as error:
+            error.add_note(self.mnt.tail())
+            self.stack.__exit__(*sys.exc_info())
+            raise
+
+    def fill(self):
         mnt, base = self.mnt, self.store.base
         start = time.monotonic()
         self.files, total = real_files(SIZE)
@@ -100,7 +108,9 @@ class Filled:
     @classmethod
     def get(cls):
         if cls.instance is None:
+            cls.instance = False
             cls.instance = cls()
+        check(cls.instance, "the mount could not be filled (see the first failure)")
         return cls.instance
 
 
