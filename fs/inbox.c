@@ -60,6 +60,7 @@ int inbox_new(struct fs *fs, const struct inbox_options *options, struct inbox *
 	if (!box)
 		return -ENOMEM;
 	box->fs = fs;
+	atomic_init(&box->refs, 1);
 	box->options = *options;
 	box->mode = options->mode;
 	box->mtime_ns = fs_started_ns(fs);
@@ -69,18 +70,28 @@ int inbox_new(struct fs *fs, const struct inbox_options *options, struct inbox *
 	return 0;
 }
 
-/* The nodes go with the node table. */
+void inbox_unref(struct inbox *box)
+{
+	if (atomic_fetch_sub(&box->refs, 1) > 1)
+		return;
+	pthread_mutex_destroy(&box->lock);
+	free(box);
+}
+
 void inbox_free(struct inbox *box)
 {
 	struct inbox_name *name;
 	if (!box)
 		return;
+	pthread_mutex_lock(&box->lock);
 	while ((name = TAILQ_FIRST(&box->names))) {
-		TAILQ_REMOVE(&box->names, name, order);
-		free(name);
+		struct node *node = take_out(box, name);
+		pthread_mutex_unlock(&box->lock);
+		node_unref(fs_nodes(box->fs), node, 1);
+		pthread_mutex_lock(&box->lock);
 	}
-	pthread_mutex_destroy(&box->lock);
-	free(box);
+	pthread_mutex_unlock(&box->lock);
+	inbox_unref(box);
 }
 
 /* ---- Names ---------------------------------------------------------------------------------- */

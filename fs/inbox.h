@@ -65,7 +65,8 @@ struct inbox_options {
 };
 
 MUST_CHECK int inbox_new(struct fs *fs, const struct inbox_options *options, struct inbox **ret);
-void inbox_free(struct inbox *box); /* accepts NULL */
+/* Forgets all names. Files that the kernel still knows live on without. Accepts NULL. */
+void inbox_free(struct inbox *box);
 
 /* ---- What views of the directory need ------------------------------------------------------- */
 

@@ -33,6 +33,7 @@ static void file_free(struct node *node)
 	pthread_mutex_unlock(&file->box->lock);
 	blob_done(&file->content);
 	pthread_mutex_destroy(&file->turn);
+	inbox_unref(file->box);
 	free(file);
 }
 
@@ -54,6 +55,7 @@ int inbox_file_new(struct call *call, struct inbox *box, mode_t mode, struct inb
 		free(file);
 		return r;
 	}
+	atomic_fetch_add(&box->refs, 1);
 	*ret = file;
 	return 0;
 }

@@ -21,6 +21,7 @@ struct inbox_name {
 
 struct inbox {
 	struct fs *fs;
+	atomic_size_t refs; /* its owner's, and one for each file */
 	struct inbox_options options;
 	atomic_uint mode;
 	atomic_uint_least64_t mtime_ns;
@@ -38,6 +39,8 @@ void inbox_name_set_file(struct inbox_name *name, struct inbox_file *file);
 /* A file without a name, with one reference. -ENOMEM, -ENOSPC too many nodes. */
 MUST_CHECK int inbox_file_new(struct call *call, struct inbox *box, mode_t mode,
 			      struct inbox_file **ret);
+void inbox_unref(struct inbox *box);
+
 /* A time before 1970 is 1970. */
 uint64_t inbox_ns_of(const struct timespec *time);
 

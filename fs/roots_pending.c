@@ -68,15 +68,6 @@ int pendings_new(struct fs *fs, struct pendings **ret)
 	return 0;
 }
 
-/* The links went with the node table. */
-void pendings_free(struct pendings *pendings)
-{
-	if (!pendings)
-		return;
-	pthread_mutex_destroy(&pendings->lock);
-	free(pendings);
-}
-
 /* ---- One link ------------------------------------------------------------------------------- */
 
 static struct pending *pending_of(struct node *node)
@@ -251,4 +242,17 @@ void pending_list(struct call *call, struct pendings *pendings, uint64_t offset,
 			fits = listing_add(listing, names[i], &entry, all[i]->position);
 		pending_put(pendings, all[i]);
 	}
+}
+
+void pendings_free(struct pendings *pendings)
+{
+	struct pending *pending;
+	if (!pendings)
+		return;
+	while ((pending = TAILQ_FIRST(&pendings->list))) {
+		take_out(pendings, pending);
+		pending_put(pendings, pending);
+	}
+	pthread_mutex_destroy(&pendings->lock);
+	free(pendings);
 }

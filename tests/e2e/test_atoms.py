@@ -288,7 +288,8 @@ def a_million_atoms_cost_no_memory():
         check_eq(lines, count, "listed atoms")
         grown = mnt.daemon.memory()[1] - before
         print(f"  ls -U of {count} atoms: {seconds:.2f} s, the daemon grew by {grown >> 10} KiB")
-        check(grown < 32 * MIB, f"the daemon grew by {grown} bytes")
+        if not re.search("asan|tsan", PROTOFS):
+            check(grown < 32 * MIB, f"the daemon grew by {grown} bytes")
 
 
 main()

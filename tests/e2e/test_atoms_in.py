@@ -414,7 +414,8 @@ def nothing_stays_staged():
         for i in range(100, 300):
             write(mnt / f"atoms/in/{i}", random_bytes(200_000))
         check(len(os.listdir(f"/proc/{mnt.pid}/fd")) <= fds + 5, "descriptors of the daemon grow")
-        check(mnt.daemon.memory()[1] < 64 * MIB, f"memory: {mnt.daemon.memory()}")
+        if not re.search("asan|tsan", PROTOFS):
+            check(mnt.daemon.memory()[1] < 64 * MIB, f"memory: {mnt.daemon.memory()}")
 
 
 main()

@@ -271,7 +271,8 @@ def large_segments():
         run(["cmp", f"{tmp}/data", mnt / f"wal/{segment}"])
         check_eq(len(os.listdir(mnt / f"atoms/{segment}")), 50, "atoms")
         print(f"  memory: {mnt.daemon.memory()[1] >> 20} MiB at most")
-        check(mnt.daemon.memory()[1] < 96 * MIB, f"memory {mnt.daemon.memory()}")
+        if not re.search("asan|tsan", PROTOFS):
+            check(mnt.daemon.memory()[1] < 96 * MIB, f"memory {mnt.daemon.memory()}")
 
 
 main()
