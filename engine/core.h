@@ -149,7 +149,7 @@ struct engine {
 	char read_only_reason[RETERR_TEXT_SIZE];
 	atomic_bool read_only;
 	struct disk_file *reserve; /* see reserve.c; opened once */
-	bool reserve_held;
+	bool reserve_whole;
 
 	atomic_ulong appends, bytes_appended, commits, commit_waiters, roots_published;
 	atomic_ulong parts_sealed, parts_poisoned, errors, stage_last;

@@ -262,6 +262,11 @@ static int load(struct engine *e, struct reterr *err)
 		open_damaged(e, &damage);
 	else if (r < 0)
 		return reterr_set(err, r, "%s", damage.text);
+	/* Before recovery, which may need the room: a crash may have left a full disk. */
+	if (!atomic_load(&e->read_only)) {
+		stage_clear(e);
+		reserve_open(e);
+	}
 	return engine_recover(e, err);
 }
 
@@ -280,8 +285,6 @@ int engine_open(struct disk *disk, const struct engine_options *options, struct 
 		return r;
 	r = load(e, err);
 	if (r == 0 && !atomic_load(&e->read_only)) {
-		stage_clear(e);
-		reserve_open(e);
 		e->opened_writable = true;
 		r = background_start(e);
 	}

@@ -313,7 +313,8 @@ static int finish_segments(struct engine *e, struct reterr *err)
 			r = engine_segment_remove(e, segment);
 		else
 			r = segment_seal_ended(segment, err);
-		if (r < 0)
+		/* On a full disk the part stays as it is; the background seals it when there is room. */
+		if (r < 0 && r != -ENOSPC)
 			return r;
 	}
 	return 0;

@@ -15,25 +15,24 @@ void reserve_open(struct engine *e)
 
 bool reserve_release(struct engine *e)
 {
-	uint64_t size;
-
 	(void)pthread_mutex_lock(&e->state_lock);
 	struct disk_file *file = e->reserve;
-	bool released = file && e->reserve_held;
-	e->reserve_held = false;
+	e->reserve_whole = false;
 	(void)pthread_mutex_unlock(&e->state_lock);
-	return released && disk_size(file, &size) == 0 && disk_truncate(file, 0) == 0;
+	/* Also when it is not whole: a full disk may have left it a part. */
+	return file && disk_truncate(file, 0) == 0;
 }
 
 void reserve_restore(struct engine *e)
 {
 	(void)pthread_mutex_lock(&e->state_lock);
-	bool needed = e->reserve && !e->reserve_held;
+	bool needed = e->reserve && !e->reserve_whole;
 	(void)pthread_mutex_unlock(&e->state_lock);
-	if (!needed || disk_reserve(e->reserve, 0, RESERVE_SIZE) < 0)
+	if (!needed)
 		return;
+	bool whole = disk_reserve(e->reserve, 0, RESERVE_SIZE) == 0;
 	(void)pthread_mutex_lock(&e->state_lock);
-	e->reserve_held = true;
+	e->reserve_whole = whole;
 	(void)pthread_mutex_unlock(&e->state_lock);
 }
 

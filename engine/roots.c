@@ -106,8 +106,10 @@ static int write_root(struct engine *e, const struct engine_root *root, struct r
 	record.barrier_count = (unsigned)count;
 	if (r == 0)
 		r = root_log_prepare(e->root_log, &record, &job);
-	if (r == -ENOSPC && reserve_release(e))
+	if (r == -ENOSPC && reserve_release(e)) {
 		r = root_log_prepare(e->root_log, &record, &job);
+		reserve_restore(e); /* what the root left of it, before an append takes it */
+	}
 	if (r < 0) {
 		free(positions);
 		return err && err->code ? r
