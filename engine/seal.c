@@ -2,8 +2,8 @@
  * Sealing: an ended part becomes byte-exact and never changes again.
  *
  * The order, and what a crash leaves behind each step:
- *   1. the index, flushed              no table: the part is still an open one; sealing starts again
- *   2. the table as .tmp, flushed      the same
+ *   1. the index, flushed, its name too   no table: the part is still an open one; sealing starts again
+ *   2. the table as .tmp, flushed         the same
  *   3. rename to .table, sync of the directory: the commit point
  *   4. cut of the part to its length, flushed    a valid table and a longer part: step 4 is done again
  *
@@ -119,9 +119,10 @@ static int sealing_init(struct sealing *s, struct reterr *err)
 
 	part_dir(PART_INDEX, &request->segment, path);
 	r = disk_mkdir(request->disk, path);
-	if (r == 0)
+	/* Also if it was there: an earlier attempt may have failed to sync it. */
+	if (r == 0 || r == -EEXIST)
 		r = disk_sync_dir(request->disk, "sealed");
-	if (r < 0 && r != -EEXIST)
+	if (r < 0)
 		return reterr_set(err, r, "%s: cannot be made: %s", path, strerror(-r));
 	part_path(PART_INDEX, &request->segment, request->start, path);
 	r = disk_open(request->disk, path, DISK_WRITE | DISK_CREATE | DISK_REPLACE, &s->index);
@@ -228,6 +229,10 @@ static int write_table(const struct sealing *s, const struct sealed_header *h)
 		return r;
 	part_dir(PART_TABLE, &h->segment, dir);
 	part_path(PART_TABLE, &h->segment, h->start, path);
+	/* The index has its name before the table has its own: a table that is there is one with an index. */
+	r = disk_sync_dir(s->request->disk, dir);
+	if (r < 0)
+		return r;
 	return disk_replace_file(s->request->disk, dir, path, table.data, table.size);
 }
 
@@ -307,6 +312,11 @@ int seal_part(const struct seal_request *request, struct sealed_header *ret, str
 	if (r == 0) {
 		*ret = sealed->header;
 		sealed_close(sealed);
+		/* Its rename may have been seen by nobody but us: the cut must not come before it. */
+		part_dir(PART_TABLE, &request->segment, path);
+		r = disk_sync_dir(request->disk, path);
+		if (r < 0)
+			(void)reterr_set(err, r, "%s: %s", path, strerror(-r));
 	} else if (r == -ENOENT) {
 		r = seal_fresh(request, data, ret, err);
 	} else {
