@@ -228,17 +228,25 @@ static int check_parts(struct fsck *f, struct fsck_segment *segment, const struc
 	return r;
 }
 
+/* What the disk refuses to give is a finding as well: the other segments are checked all the same. */
 static int check_segment(struct fsck *f, struct fsck_segment *segment)
 {
+	char text[UUID_TEXT_LENGTH + 1];
+	struct reterr finding;
 	struct fsck_starts list;
 
-	int r = fsck_list_starts(f->disk, &segment->record.uuid, &list);
-	if (r < 0)
-		return r;
 	f->result.segments++;
-	r = check_parts(f, segment, &list);
-	free(list.starts);
-	return r;
+	int r = fsck_list_starts(f->disk, &segment->record.uuid, &list);
+	if (r == 0) {
+		r = check_parts(f, segment, &list);
+		free(list.starts);
+	}
+	if (r == 0 || r == -ENOMEM)
+		return r;
+	(void)reterr_set(&finding, r, "segment %s: cannot be read at byte %" PRIu64 ": %s",
+			 uuid_format(&segment->record.uuid, text), segment->length, strerror(-r));
+	fsck_found(f, &finding);
+	return 0;
 }
 
 /* ---- Catalogue ------------------------------------------------------------------------------ */
