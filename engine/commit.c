@@ -397,6 +397,20 @@ static int commit_one(const struct engine_position *position, struct reterr *err
 	return r;
 }
 
+/* Of several positions of one segment the furthest stays: nobody can lead a segment twice. */
+static size_t merge_positions(struct engine_position *sorted, size_t count)
+{
+	size_t kept = 0;
+	for (size_t i = 0; i < count; i++) {
+		struct engine_position *last = kept ? &sorted[kept - 1] : NULL;
+		if (!last || last->segment != sorted[i].segment)
+			sorted[kept++] = sorted[i];
+		else if (last->length < sorted[i].length)
+			last->length = sorted[i].length;
+	}
+	return kept;
+}
+
 /* A batch in one submission; whatever that could not do is done one by one, which repairs. */
 static int commit_batch(struct engine *e, const struct engine_position *positions, size_t count,
 			struct reterr *err)
@@ -411,7 +425,7 @@ static int commit_batch(struct engine *e, const struct engine_position *position
 		segment_unlock(sorted[i].segment);
 	}
 	qsort(sorted, count, sizeof(*sorted), compare_positions);
-	(void)!commit_together(e, sorted, count, NULL, NULL);
+	(void)!commit_together(e, sorted, merge_positions(sorted, count), NULL, NULL);
 
 	int result = 0;
 	for (size_t i = 0; i < count; i++) {

@@ -65,9 +65,8 @@ static int make_directory(struct wal *wal)
 	char path[DISK_PATH_MAX];
 	part_dir(PART_DATA, &wal->segment, path);
 	int r = disk_mkdir(wal->disk, path);
-	if (r == -EEXIST)
-		return 0;
-	return r < 0 ? r : disk_sync_dir(wal->disk, "segments");
+	/* Also if it was there: an earlier attempt may have failed to sync it. */
+	return r < 0 && r != -EEXIST ? r : disk_sync_dir(wal->disk, "segments");
 }
 
 static int make_file(struct wal *wal)
