@@ -151,6 +151,7 @@ struct engine_segment_info {
 	uint64_t modified_ns; /* of the last append */
 	uint64_t born_root;   /* the newest root's seq when the first byte came; 0 none */
 	bool frames_bad;      /* the bytes at frames_end are no frame: nothing parses beyond */
+	bool final;           /* sealed, and never appended to again: nothing of it changes any more */
 };
 
 /* NULL if there is none (removed ones are none). */

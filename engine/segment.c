@@ -285,10 +285,18 @@ static uint64_t physical_size(const struct engine_segment *segment)
 	return size;
 }
 
+/* L: own segments grow after they were sealed too, but only the one where atoms go. */
+static bool is_final(struct engine *e, const struct engine_segment *segment)
+{
+	if (segment->state != ENGINE_SEGMENT_SEALED || segment->class == ENGINE_CLASS_FOREIGN)
+		return false;
+	return segment->class == ENGINE_CLASS_RESTORED || segment->ended ||
+	       atomic_load(&e->current[segment->class]) != segment;
+}
+
 void engine_segment_info(struct engine *e, struct engine_segment *segment,
 			 struct engine_segment_info *ret)
 {
-	(void)e;
 	segment_lock(segment);
 	*ret = (struct engine_segment_info){
 		.uuid = segment->uuid,
@@ -307,6 +315,7 @@ void engine_segment_info(struct engine *e, struct engine_segment *segment,
 		.modified_ns = segment->modified_ns,
 		.born_root = segment->born_root,
 		.frames_bad = segment->frames_known && segment->frames.bad,
+		.final = is_final(e, segment),
 	};
 	segment_unlock(segment);
 }

@@ -1,6 +1,7 @@
 #include "fs/decimal.h"
 
 #include <errno.h>
+#include <string.h>
 
 int decimal_take(const char **text, uint64_t *ret)
 {
@@ -28,4 +29,18 @@ int decimal_parse(const char *text, uint64_t *ret)
 		return -EINVAL;
 	*ret = value;
 	return 0;
+}
+
+char *decimal_format(uint64_t value, char text[static DECIMAL_SIZE])
+{
+	char digits[DECIMAL_SIZE];
+	size_t at = DECIMAL_SIZE;
+
+	do {
+		digits[--at] = (char)('0' + value % 10);
+		value /= 10;
+	} while (value > 0);
+	memcpy(text, digits + at, DECIMAL_SIZE - at);
+	text[DECIMAL_SIZE - at] = '\0';
+	return text;
 }

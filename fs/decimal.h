@@ -12,4 +12,9 @@ MUST_CHECK int decimal_take(const char **text, uint64_t *ret);
 /* TEXT is such a number and nothing else: -EINVAL otherwise. */
 MUST_CHECK int decimal_parse(const char *text, uint64_t *ret);
 
+enum { DECIMAL_SIZE = 21 };
+
+/* Writes VALUE and a NUL; returns TEXT. A fifth of the time of listing millions of atoms went to snprintf(3). */
+char *decimal_format(uint64_t value, char text[static DECIMAL_SIZE]);
+
 #endif

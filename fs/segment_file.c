@@ -10,7 +10,7 @@ enum { SEGMENT_FILE_LONG_READ = 64 << 10, SEGMENT_FILE_STAT_UNIT = 512 };
 
 bool segment_file_is_final(const struct engine_segment_info *info)
 {
-	return info->state == ENGINE_SEGMENT_SEALED && info->class != ENGINE_CLASS_FOREIGN;
+	return info->final;
 }
 
 void segment_file_attr(const struct call *call, const struct engine_segment_info *info, mode_t mode,

@@ -19,6 +19,7 @@
 #include "fs/atoms_in.h"
 #include "fs/decimal.h"
 #include "fs/render.h"
+#include "fs/segment_file.h"
 #include "fs/text.h"
 #include "fs/view.h"
 #include "fs/xattr.h"
@@ -71,9 +72,14 @@ static uint64_t atom_size(const struct atom *atom)
 	}
 }
 
+static uint64_t atom_id(const struct atom *atom)
+{
+	return node_make(atom->kind, engine_segment_number(atom->segment), atom->frame.offset);
+}
+
 static void atom_entry(struct call *call, const struct atom *atom, struct entry *ret)
 {
-	ret->id = node_make(atom->kind, engine_segment_number(atom->segment), atom->frame.offset);
+	ret->id = atom_id(atom);
 	ret->entry_timeout = FS_FOREVER; /* names and ids are the same thing */
 	ret->attr_timeout = atom->sealed ? FS_FOREVER : FS_NEVER;
 	attr_file(call->fs, &ret->attr, ret->id, 0444, atom_size(atom), atom->created_ns);
@@ -311,17 +317,32 @@ static int segment_opendir(struct call *call, struct opened *ret)
 	if (!segment)
 		return -ENOENT;
 	engine_segment_info(call->engine, segment, &info);
-	bool ended = info.class == ENGINE_CLASS_RESTORED;
-	ret->cache_readdir = ended;
-	ret->keep_cache = ended;
+	bool final = segment_file_is_final(&info);
+	ret->cache_readdir = final;
+	ret->keep_cache = final;
 	return 0;
 }
 
 /* The position behind an atom is its offset + 1: above 0, and where the search for the next one begins. */
+static bool list_atom(struct call *call, const struct atom *atom, struct listing *listing)
+{
+	char name[DECIMAL_SIZE];
+	struct entry entry;
+
+	if (listing_wants_attr(listing)) {
+		atom_entry(call, atom, &entry);
+	} else {
+		entry.id = atom_id(atom);
+		entry.attr.st_mode = S_IFREG;
+	}
+	return listing_add(listing, decimal_format(atom->frame.offset, name), &entry,
+			   atom->frame.offset + 1);
+}
+
 static int segment_readdir(struct call *call, uint64_t handle, uint64_t offset,
 			   struct listing *listing)
 {
-	enum { BATCH = 256 };
+	enum { BATCH = 512 };
 	struct engine_frame frames[BATCH];
 	struct engine_segment *segment = call_segment(call);
 	struct engine_segment_info info;
@@ -337,24 +358,17 @@ static int segment_readdir(struct call *call, uint64_t handle, uint64_t offset,
 		if (r < 0 || count == 0)
 			return r;
 		for (size_t i = 0; i < count; i++) {
-			char name[24];
-			struct entry entry = {0};
+			uint64_t end = frames[i].offset + ENGINE_FRAME_HEADER_SIZE + frames[i].size;
 			struct atom atom = {
 				.kind = NODE_ATOM,
 				.segment = segment,
 				.frame = frames[i],
 				.created_ns = info.created_ns,
-				.sealed = frames[i].offset + ENGINE_FRAME_HEADER_SIZE +
-						  frames[i].size <=
-					  info.sealed,
+				.sealed = end <= info.sealed,
 			};
-			if (frames[i].offset > NODE_OFFSET_MAX)
+			if (frames[i].offset > NODE_OFFSET_MAX || !list_atom(call, &atom, listing))
 				return 0;
-			atom_entry(call, &atom, &entry);
-			(void)snprintf(name, sizeof(name), "%" PRIu64, frames[i].offset);
 			offset = frames[i].offset + 1;
-			if (!listing_add(listing, name, &entry, offset))
-				return 0;
 		}
 	}
 }

@@ -405,6 +405,21 @@ def many_writers():
 
 
 @test
+def our_own_segment_grows_after_it_was_sealed():
+    """What the kernel remembers of a sealed segment must not hide what comes later."""
+    with Store() as store, store.mount() as mnt:
+        for i in range(5):
+            write(mnt / f"atoms/in/{i}", b"atom %d" % i)
+            segment = link(mnt / f"atoms/in/{i}").segment
+            write(mnt / ".ctl/seal", b"1")
+            data = read(mnt / f"wal/{segment}")
+            check_eq(os.stat(mnt / f"wal/{segment}").st_size, len(data), "st_size in wal/")
+            check_eq(parse_frames(data)[0][-1].payload, b"atom %d" % i, "the last frame in wal/")
+            offsets = [f.offset for f in parse_frames(data)[0]]
+            check_eq(sorted(int(n) for n in os.listdir(mnt / f"atoms/{segment}")), offsets, "atoms/")
+
+
+@test
 def nothing_stays_staged():
     """Neither memory nor scratch files grow with what was written and closed."""
     with Store() as store, store.mount() as mnt:
