@@ -209,16 +209,24 @@ static int recover_segment(struct engine_segment *segment)
 
 /* ---- Roots as witnesses --------------------------------------------------------------------- */
 
-static uint64_t durable_length(struct engine *e, const struct uuid *uuid)
+/*
+ * Whether bytes of SEGMENT below NEEDED are missing; RET is how many there are. A segment is in the catalogue before a
+ * record can name it: one that is not was removed since, on purpose, and witnesses nothing.
+ */
+static bool is_short(struct engine *e, const struct uuid *uuid, uint64_t needed, uint64_t *ret)
 {
 	struct engine_segment *segment = engine_segment_find(e, uuid);
-	return segment ? segment->durable : 0;
+
+	*ret = segment ? segment->durable : 0;
+	return segment && *ret < needed;
 }
 
 static bool barrier_met(struct engine *e, const struct root_record *record)
 {
+	uint64_t length;
+
 	for (unsigned i = 0; i < record->barrier_count; i++)
-		if (durable_length(e, &record->barrier[i].segment) < record->barrier[i].length)
+		if (is_short(e, &record->barrier[i].segment, record->barrier[i].length, &length))
 			return false;
 	return true;
 }
@@ -237,14 +245,15 @@ static void witness(struct engine *e, const struct root_record *record)
 	struct reterr damage;
 	struct uuid segment = record->root.pointer.segment;
 	uint64_t needed = record->root.pointer.offset + ENGINE_FRAME_HEADER_SIZE;
-	uint64_t length = durable_length(e, &segment);
+	uint64_t length;
 
-	for (unsigned i = 0; i < record->barrier_count && length >= needed; i++) {
+	bool missing = is_short(e, &segment, needed, &length);
+	for (unsigned i = 0; i < record->barrier_count && !missing; i++) {
 		segment = record->barrier[i].segment;
 		needed = record->barrier[i].length;
-		length = durable_length(e, &segment);
+		missing = is_short(e, &segment, needed, &length);
 	}
-	if (length >= needed)
+	if (!missing)
 		return;
 	(void)reterr_set(&damage, -EBADMSG,
 			 "segment %s: bytes %" PRIu64 " to %" PRIu64 " are missing, but root %" PRIu64
