@@ -52,7 +52,7 @@ def options_and_flags_are_the_same():
 
 @test
 def a_read_only_mount_writes_nothing():
-    with Store() as store, store.mount() as mnt:
+    with Store("--block-size", "64K") as store, store.mount() as mnt:
         pointer = put(mnt, b"x")
         publish(mnt, pointer)
         name = new_uuid()
