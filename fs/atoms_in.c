@@ -1,17 +1,20 @@
 /*
  * atoms/in/: what is written to a name here becomes an atom, and the name a link to it.
  *
- * Bytes are staged. Each FLUSH (close(2) of any descriptor) or fsync whose content changed since the last one
- * appends the whole content as an atom, and returns the errors of that; fsync returns when it is durable. Then the
- * name shows a symbolic link to ../<uuid>/<offset>, which is another node: for the kernel the file was replaced. A
- * descriptor that is still open goes on writing to the staged content, and the next FLUSH makes another atom and moves the
- * link. Empty content, as in a shell's FLUSH before the first write, and a file without a name make none.
+ * Bytes are staged. Each FLUSH (close(2) of any descriptor) or fsync whose content changed since
+ * the last one appends the whole content as an atom, and returns the errors of that; fsync returns
+ * when it is durable. Then the name shows a symbolic link to ../<uuid>/<offset>, which is another
+ * node: for the kernel the file was replaced. A descriptor that is still open goes on writing to
+ * the staged content, and the next FLUSH makes another atom and moves the link. Empty content, as
+ * in a shell's FLUSH before the first write, and a file without a name make none.
  *
- * rsync writes to `.<name>.<6 letters or digits>`, closes, sets mode and times of that name, and renames it. Under such a
- * name the file goes on being shown, while its atom is there already; the link appears with the renaming.
+ * rsync writes to `.<name>.<6 letters or digits>`, closes, sets mode and times of that name, and
+ * renames it. Under such a name the file goes on being shown, while its atom is there already; the
+ * link appears with the renaming.
  *
- * The format follows the (final) name: *.json is JSON and *.msgpack is MessagePack if the content is one, whole and valid, of
- * at most 16 MiB; everything else is raw. A content never makes a write fail.
+ * The format follows the (final) name: *.json is JSON and *.msgpack is MessagePack if the content
+ * is one, whole and valid, of at most 16 MiB; everything else is raw. A content never makes a write
+ * fail.
  */
 #include "fs/atoms_in.h"
 
@@ -36,8 +39,9 @@ static struct inbox *inbox_of(const struct fs *fs)
 /* ---- Links ---------------------------------------------------------------------------------- */
 
 /*
- * What a name shows once its content is an atom. Owner and times: whatever was set last. The mode is that of the file,
- * which the kernel does not look at: tools that compare it with the one that they want need not chmod(2) the name.
+ * What a name shows once its content is an atom. Owner and times: whatever was set last. The mode
+ * is that of the file, which the kernel does not look at: tools that compare it with the one that
+ * they want need not chmod(2) the name.
  */
 struct link {
 	struct node node;
@@ -281,7 +285,10 @@ static int file_fsync(struct call *call, uint64_t handle)
 	return engine_commit(call->engine, &position, 1, &call->err);
 }
 
-/* The staged bytes go as soon as nobody can read or write them any more; the kernel may remember the node much longer. */
+/*
+ * The staged bytes go as soon as nobody can read or write them any more; the kernel may remember
+ * the node much longer.
+ */
 static void file_release(struct call *call, uint64_t handle, int flags)
 {
 	struct inbox_file *file = inbox_file_of(call->node);

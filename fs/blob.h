@@ -1,10 +1,10 @@
 /*
- * Bytes on their way in: a file that is being written through atoms/in or wal/in. Small ones stay in memory, larger
- * ones go to a scratch file of the store (engine_stage).
+ * Bytes on their way in: a file that is being written through atoms/in or wal/in. Small ones stay
+ * in memory, larger ones go to a scratch file of the store (engine_stage).
  *
  * Not thread-safe: one user at a time. A zeroed blob with ENGINE and SIZE_MAX set is an empty one.
- * Errors are those of the engine's stages, and -EFBIG beyond SIZE_MAX; after an error the content may be partly
- * written, as of any file.
+ * Errors are those of the engine's stages, and -EFBIG beyond SIZE_MAX; after an error the content
+ * may be partly written, as of any file.
  */
 #ifndef PROTOFS_FS_BLOB_H
 #define PROTOFS_FS_BLOB_H

@@ -15,13 +15,10 @@ static size_t chain_of(const char *text)
 /* With the lock held. */
 static struct inbox_name *find(struct inbox *box, const char *text)
 {
-	struct inbox_name *name;
-	LIST_FOREACH(name, &box->chains[chain_of(text)], chain)
-	{
-		if (strcmp(name->text, text) == 0)
-			return name;
-	}
-	return NULL;
+	struct inbox_name *name = box->chains[chain_of(text)];
+	while (name && strcmp(name->text, text) != 0)
+		name = name->chain;
+	return name;
 }
 
 void inbox_name_set_file(struct inbox_name *name, struct inbox_file *file)
@@ -33,25 +30,45 @@ void inbox_name_set_file(struct inbox_name *name, struct inbox_file *file)
 		file->name = name;
 }
 
-/* Takes NAME out; its node is returned, with the reference that the name held. With the lock held. */
+/* Takes NAME off its chain and the list. With the lock held. */
+static void unlist(struct inbox *box, struct inbox_name *name)
+{
+	struct inbox_name **link = &box->chains[chain_of(name->text)];
+	while (*link != name)
+		link = &(*link)->chain;
+	*link = name->chain;
+
+	*(name->before ? &name->before->behind : &box->first) = name->behind;
+	*(name->behind ? &name->behind->before : &box->last) = name->before;
+	box->count--;
+}
+
+/* Puts NAME on its chain, and on the list behind all others. With the lock held. */
+static void enlist(struct inbox *box, struct inbox_name *name)
+{
+	struct inbox_name **chain = &box->chains[chain_of(name->text)];
+	name->chain = *chain;
+	*chain = name;
+
+	name->position = ++box->next_position;
+	name->before = box->last;
+	name->behind = NULL;
+	*(box->last ? &box->last->behind : &box->first) = name;
+	box->last = name;
+	box->count++;
+}
+
+/*
+ * Takes NAME out; its node is returned, with the reference that the name held. With the lock
+ * held.
+ */
 static struct node *take_out(struct inbox *box, struct inbox_name *name)
 {
 	struct node *node = name->node;
 	inbox_name_set_file(name, NULL);
-	LIST_REMOVE(name, chain);
-	TAILQ_REMOVE(&box->names, name, order);
-	box->count--;
+	unlist(box, name);
 	free(name);
 	return node;
-}
-
-/* With the lock held. */
-static void put_in(struct inbox *box, struct inbox_name *name)
-{
-	name->position = ++box->next_position;
-	LIST_INSERT_HEAD(&box->chains[chain_of(name->text)], name, chain);
-	TAILQ_INSERT_TAIL(&box->names, name, order);
-	box->count++;
 }
 
 int inbox_new(struct fs *fs, const struct inbox_options *options, struct inbox **ret)
@@ -65,7 +82,6 @@ int inbox_new(struct fs *fs, const struct inbox_options *options, struct inbox *
 	box->mode = options->mode;
 	box->mtime_ns = fs_started_ns(fs);
 	pthread_mutex_init(&box->lock, NULL);
-	TAILQ_INIT(&box->names);
 	*ret = box;
 	return 0;
 }
@@ -84,7 +100,7 @@ void inbox_free(struct inbox *box)
 	if (!box)
 		return;
 	pthread_mutex_lock(&box->lock);
-	while ((name = TAILQ_FIRST(&box->names))) {
+	while ((name = box->first)) {
 		struct node *node = take_out(box, name);
 		pthread_mutex_unlock(&box->lock);
 		node_unref(fs_nodes(box->fs), node, 1);
@@ -150,16 +166,11 @@ void inbox_drop(struct inbox *box, const char *text, const struct node *node)
 bool inbox_any(struct inbox *box, bool (*match)(const struct node *node, const void *arg),
 	       const void *arg)
 {
-	struct inbox_name *name;
 	bool any = false;
 
 	pthread_mutex_lock(&box->lock);
-	TAILQ_FOREACH(name, &box->names, order)
-	{
+	for (struct inbox_name *name = box->first; name && !any; name = name->behind)
 		any = match(name->node, arg);
-		if (any)
-			break;
-	}
 	pthread_mutex_unlock(&box->lock);
 	return any;
 }
@@ -215,16 +226,12 @@ struct listed {
 /* Up to COUNT names behind position AFTER. */
 static size_t names_after(struct inbox *box, uint64_t after, struct listed *listed, size_t count)
 {
-	struct inbox_name *name;
 	size_t n = 0;
 
 	pthread_mutex_lock(&box->lock);
-	TAILQ_FOREACH(name, &box->names, order)
-	{
+	for (struct inbox_name *name = box->first; name && n < count; name = name->behind) {
 		if (name->position <= after)
 			continue;
-		if (n == count)
-			break;
 		memcpy(listed[n].text, name->text, INBOX_NAME_SIZE);
 		listed[n].position = name->position;
 		listed[n].node = name->node;
@@ -276,7 +283,7 @@ MUST_CHECK static int enter(struct inbox *box, const char *text, struct inbox_fi
 		r = -ENOSPC;
 	} else {
 		inbox_name_set_file(name, file);
-		put_in(box, name);
+		enlist(box, name);
 		node_ref(&file->node, 1); /* the name's */
 		name = NULL;
 	}
@@ -309,8 +316,9 @@ int inbox_create(struct call *call, struct inbox *box, const char *text, mode_t 
 	if (strlen(text) >= INBOX_NAME_SIZE)
 		return -ENAMETOOLONG;
 	int r = box->options.allow ? box->options.allow(call, text) : 0;
-	if (r == 0)
-		r = inbox_file_new(call, box, mode & ~call->umask, &file);
+	if (r < 0)
+		return r;
+	r = inbox_file_new(call, box, mode & ~call->umask, &file);
 	if (r < 0)
 		return r;
 	r = enter(box, text, file, &there);
@@ -360,12 +368,9 @@ static void swap(struct inbox_name *a, struct inbox_name *b)
 /* NAME is from now on called TEXT. With the lock held. */
 static void rename_to(struct inbox *box, struct inbox_name *name, const char *text)
 {
-	LIST_REMOVE(name, chain);
-	TAILQ_REMOVE(&box->names, name, order);
-	box->count--;
+	unlist(box, name);
 	(void)snprintf(name->text, sizeof(name->text), "%s", text);
-	put_in(box,
-	       name); /* at the end: a listing under way shows it at most twice, never not at all */
+	enlist(box, name); /* at the end: a listing under way may show it twice, never not at all */
 }
 
 int inbox_rename(struct call *call, struct inbox *box, const char *from, const char *to,

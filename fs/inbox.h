@@ -1,14 +1,16 @@
 /*
- * A directory into which files are written: atoms/in and wal/in. The inbox has the names and the files; what becomes of a file
- * that was written is for the view of its files, in its flush, fsync and release.
+ * A directory into which files are written: atoms/in and wal/in. The inbox has the names and the
+ * files; what becomes of a file that was written is for the view of its files, in its flush, fsync
+ * and release.
  *
- * A name holds a reference to its node, which begins as a file (struct inbox_file) and may be replaced by another node. A file
- * knows its name, so that a later write through an open descriptor can move what the name shows; it has none
- * once it was unlinked or renamed over.
+ * A name holds a reference to its node, which begins as a file (struct inbox_file) and may be
+ * replaced by another node. A file knows its name, so that a later write through an open descriptor
+ * can move what the name shows; it has none once it was unlinked or renamed over.
  *
- * Locks: a file's TURN before the inbox's lock. TURN makes users of one file's content take turns, as its stage asks for: it
- * is held while the stage or the engine works, by operations that called call_block() before. Nobody waits for a second
- * one but wal/in, which takes a segment's before its .sum's.
+ * Locks: a file's TURN before the inbox's lock. TURN makes users of one file's content take turns,
+ * as its stage asks for: it is held while the stage or the engine works, by operations that called
+ * call_block() before. Nobody waits for a second one but wal/in, which takes a segment's before its
+ * .sum's.
  */
 #ifndef PROTOFS_FS_INBOX_H
 #define PROTOFS_FS_INBOX_H
@@ -110,7 +112,10 @@ enum { INBOX_NAME_SIZE = 256 };
 /* The file's name; -ENOENT it has none. */
 MUST_CHECK int inbox_file_name(struct inbox_file *file, char name[static INBOX_NAME_SIZE]);
 
-/* Lets the name of FILE show NODE, taking over the caller's reference. False: FILE has no name, NODE is the caller's. */
+/*
+ * Lets the name of FILE show NODE, taking over the caller's reference. False: FILE has no name,
+ * NODE is the caller's.
+ */
 MUST_CHECK bool inbox_replace(struct inbox_file *file, struct node *node);
 
 /* The node of NAME, with a reference; NULL if there is none. */
@@ -119,7 +124,10 @@ struct node *inbox_find(struct inbox *box, const char *name);
 /* Takes NAME away if it still shows NODE. */
 void inbox_drop(struct inbox *box, const char *name, const struct node *node);
 
-/* The first node for which MATCH says true; for messages and rare questions. MATCH runs under the inbox's lock. */
+/*
+ * The first node for which MATCH says true; for messages and rare questions. MATCH runs under the
+ * inbox's lock.
+ */
 bool inbox_any(struct inbox *box, bool (*match)(const struct node *node, const void *arg),
 	       const void *arg);
 

@@ -2,8 +2,6 @@
 #ifndef PROTOFS_FS_INBOX_IMPL_H
 #define PROTOFS_FS_INBOX_IMPL_H
 
-#include <sys/queue.h>
-
 #include "fs/inbox.h"
 
 enum { INBOX_CHAINS = 1024 };
@@ -15,8 +13,8 @@ struct inbox_name {
 	struct node *node; /* what it shows; one reference */
 	/* Whose name it is: NODE, or what NODE was made of. The file clears this when it goes. */
 	struct inbox_file *file;
-	LIST_ENTRY(inbox_name) chain;
-	TAILQ_ENTRY(inbox_name) order;
+	struct inbox_name *chain;           /* of the same hash */
+	struct inbox_name *before, *behind; /* in the order of positions */
 };
 
 struct inbox {
@@ -27,8 +25,8 @@ struct inbox {
 	atomic_uint_least64_t mtime_ns;
 
 	pthread_mutex_t lock; /* a leaf, but for the node table's */
-	LIST_HEAD(, inbox_name) chains[INBOX_CHAINS];
-	TAILQ_HEAD(inbox_names, inbox_name) names;
+	struct inbox_name *chains[INBOX_CHAINS];
+	struct inbox_name *first, *last;
 	size_t count;
 	uint64_t next_position;
 };

@@ -2,10 +2,11 @@
  * Writes one JSON value into a buffer, indented by two spaces a level or without any space.
  *
  * The caller calls in the order of the text: a key before each value of a map, a close for each
- * open. Memory is bounded by the buffer's ceiling, nesting by JSON_DEPTH_MAX. A writer whose OUT is NULL
- * writes nothing and still judges the depth: it validates.
+ * open. Memory is bounded by the buffer's ceiling, nesting by JSON_DEPTH_MAX. A writer whose OUT is
+ * NULL writes nothing and still judges the depth: it validates.
  *
- * Every function: 0; -EFBIG too deep, or the buffer is full; -ENOMEM. After an error the text is useless.
+ * Every function: 0; -EFBIG too deep, or the buffer is full; -ENOMEM. After an error the text is
+ * useless.
  */
 #ifndef PROTOFS_FS_JSON_WRITER_H
 #define PROTOFS_FS_JSON_WRITER_H

@@ -30,8 +30,8 @@
 #define RENDER_TEXT_MAX ((size_t)64 << 20)
 
 /*
- * Appends the text of PAYLOAD, of the given FORMAT, to OUT, whose max bounds it (RENDER_TEXT_MAX is the
- * limit of the mount). OUT may be NULL: the payload is only judged.
+ * Appends the text of PAYLOAD, of the given FORMAT, to OUT, whose max bounds it (RENDER_TEXT_MAX is
+ * the limit of the mount). OUT may be NULL: the payload is only judged.
  * -EBADMSG the payload is not of its format; ERR names the byte and what is wrong there
  * -EFBIG   it is larger than RENDER_PAYLOAD_MAX, nested deeper than 128, or its text exceeds OUT's max
  * -ENOMEM

@@ -1,10 +1,10 @@
 /*
- * JSON, indented. yajl judges the syntax; the tokens are copied from the payload, not from what yajl
- * decoded: "\u00e9", 1.10 and 1E400 stay what their author wrote.
+ * JSON, indented. yajl judges the syntax; the tokens are copied from the payload, not from what
+ * yajl decoded: "\u00e9", 1.10 and 1E400 stay what their author wrote.
  *
  * yajl parses the payload in one piece, so that at each callback its count of consumed bytes is
- * where the token ends. Between the end of one token and the begin of the next there are only spaces,
- * commas and colons, which is how a string's first quote is found.
+ * where the token ends. Between the end of one token and the begin of the next there are only
+ * spaces, commas and colons, which is how a string's first quote is found.
  */
 #include <errno.h>
 #include <string.h>

@@ -162,8 +162,8 @@ static int decode_value(struct decoder *d, struct json_writer *w)
 }
 
 /*
- * A container as a key is written apart, without spaces, and its text becomes the key. It counts as a
- * level of the map around it, so that keys within keys end where all nesting ends.
+ * A container as a key is written apart, without spaces, and its text becomes the key. It counts as
+ * a level of the map around it, so that keys within keys end where all nesting ends.
  */
 static int decode_key(struct decoder *d, struct json_writer *w)
 {

@@ -5,7 +5,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/queue.h>
 
 #include "fs/decimal.h"
 
@@ -19,15 +18,14 @@ struct pending {
 	uint64_t base;
 	uint64_t position;
 	uint64_t made_ns;
-	TAILQ_ENTRY(pending) order; /* lock */
 };
 
 struct pendings {
 	struct fs *fs;
-	pthread_mutex_t lock;       /* a leaf, but for the node table's */
-	TAILQ_HEAD(, pending) list; /* sorted by position; lock */
-	size_t count;               /* lock */
-	uint64_t made;              /* ever; lock */
+	pthread_mutex_t lock;              /* a leaf, but for the node table's */
+	struct pending *list[PENDING_MAX]; /* sorted by position; lock */
+	size_t count;                      /* lock */
+	uint64_t made;                     /* ever; lock */
 };
 
 int wish_parse(const char *target, struct wish *ret)
@@ -63,7 +61,6 @@ int pendings_new(struct fs *fs, struct pendings **ret)
 		return -ENOMEM;
 	pendings->fs = fs;
 	pthread_mutex_init(&pendings->lock, NULL);
-	TAILQ_INIT(&pendings->list);
 	*ret = pendings;
 	return 0;
 }
@@ -122,11 +119,9 @@ int pending_entry(struct call *call, const struct pending *pending, struct entry
 /* With the lock held. */
 static struct pending *find(struct pendings *pendings, const char *name)
 {
-	struct pending *pending;
-	TAILQ_FOREACH(pending, &pendings->list, order)
-	{
-		if (strcmp(pending->name, name) == 0)
-			return pending;
+	for (size_t i = 0; i < pendings->count; i++) {
+		if (strcmp(pendings->list[i]->name, name) == 0)
+			return pendings->list[i];
 	}
 	return NULL;
 }
@@ -134,8 +129,11 @@ static struct pending *find(struct pendings *pendings, const char *name)
 /* With the lock held. */
 static void take_out(struct pendings *pendings, struct pending *pending)
 {
-	TAILQ_REMOVE(&pendings->list, pending, order);
-	pendings->count--;
+	size_t i = 0;
+	while (pendings->list[i] != pending)
+		i++;
+	for (pendings->count--; i < pendings->count; i++)
+		pendings->list[i] = pendings->list[i + 1];
 }
 
 struct pending *pending_get(struct pendings *pendings, const char *name)
@@ -188,8 +186,7 @@ int pending_make(struct call *call, struct pendings *pendings, const char *name,
 		r = -ENOSPC;
 	} else {
 		pending->position = PENDING_POSITION + ++pendings->made;
-		TAILQ_INSERT_TAIL(&pendings->list, pending, order);
-		pendings->count++;
+		pendings->list[pendings->count++] = pending;
 		node_ref(&pending->node, 1); /* the list's */
 	}
 	pthread_mutex_unlock(&pendings->lock);
@@ -220,14 +217,14 @@ int pending_rename(struct pendings *pendings, struct pending *pending, const cha
 void pending_list(struct call *call, struct pendings *pendings, uint64_t offset,
 		  struct listing *listing)
 {
-	struct pending *all[PENDING_MAX], *pending;
+	struct pending *all[PENDING_MAX];
 	char names[PENDING_MAX][PENDING_NAME_SIZE];
 	size_t count = 0;
 	bool fits = true;
 
 	pthread_mutex_lock(&pendings->lock);
-	TAILQ_FOREACH(pending, &pendings->list, order)
-	{
+	for (size_t i = 0; i < pendings->count; i++) {
+		struct pending *pending = pendings->list[i];
 		if (pending->position <= offset)
 			continue;
 		memcpy(names[count], pending->name, PENDING_NAME_SIZE);
@@ -246,13 +243,10 @@ void pending_list(struct call *call, struct pendings *pendings, uint64_t offset,
 
 void pendings_free(struct pendings *pendings)
 {
-	struct pending *pending;
 	if (!pendings)
 		return;
-	while ((pending = TAILQ_FIRST(&pendings->list))) {
-		take_out(pendings, pending);
-		pending_put(pendings, pending);
-	}
+	for (size_t i = 0; i < pendings->count; i++)
+		pending_put(pendings, pendings->list[i]);
 	pthread_mutex_destroy(&pendings->lock);
 	free(pendings);
 }

@@ -1,6 +1,6 @@
 /*
- * Links in roots/ that were made and not yet renamed over `current`: in memory only, bounded, all functions from any
- * thread.
+ * Links in roots/ that were made and not yet renamed over `current`: in memory only, bounded, all
+ * functions from any thread.
  */
 #ifndef PROTOFS_FS_ROOTS_PENDING_H
 #define PROTOFS_FS_ROOTS_PENDING_H
@@ -27,7 +27,8 @@ MUST_CHECK int pendings_new(struct fs *fs, struct pendings **ret);
 void pendings_free(struct pendings *pendings); /* accepts NULL */
 
 /*
- * BASE is the seq of the newest root, 0 if there is none. RET is the new link's entry. -EEXIST the name is taken;
+ * BASE is the seq of the newest root, 0 if there is none. RET is the new link's entry. -EEXIST the
+ * name is taken;
  * -ENOSPC there are PENDING_MAX.
  */
 MUST_CHECK int pending_make(struct call *call, struct pendings *pendings, const char *name,

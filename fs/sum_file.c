@@ -96,7 +96,9 @@ MUST_CHECK static int add_line(struct sum_file *file, const struct engine_sum *s
 
 int sum_file_parse(struct slice text, struct sum_file *ret, struct reterr *err)
 {
-	/* "0 1 ", 32 digits and a newline are the shortest line: the size of the array is earned. */
+	/*
+	 * "0 1 ", 32 digits and a newline are the shortest line: the size of the array is earned.
+	 */
 	size_t lines_max = text.size / (4 + HASH_TEXT_LENGTH + 1);
 	if (lines_max > SUM_FILE_LINES_MAX)
 		lines_max = SUM_FILE_LINES_MAX;

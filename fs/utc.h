@@ -1,4 +1,6 @@
-/* Times as people and jq read them: RFC 3339 in UTC, with all nine digits, so that nothing is lost. */
+/*
+ * Times as people and jq read them: RFC 3339 in UTC, with all nine digits, so that nothing is lost.
+ */
 #ifndef PROTOFS_FS_UTC_H
 #define PROTOFS_FS_UTC_H
 

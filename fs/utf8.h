@@ -7,7 +7,9 @@
 
 #include "base/slice.h"
 
-/* RET_AT (may be NULL) is where the first sequence that is none begins; TEXT's size if all is well. */
+/*
+ * RET_AT (may be NULL) is where the first sequence that is none begins; TEXT's size if all is well.
+ */
 bool utf8_valid(struct slice text, size_t *ret_at);
 
 #endif

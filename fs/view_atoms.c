@@ -5,9 +5,9 @@
  *   atoms/<uuid>/<offset>.json   as JSON (render.h), not listed: its size is not known without rendering
  *   atoms/<uuid>/<offset>.frame  header and payload, not listed
  *
- * Node ids are computed from segment number and offset, listings go on from the last offset: ten million atoms cost no
- * memory here. An atom never changes, so what lies in sealed parts is given to the kernel for good, and names
- * that are not there too; the rest is asked for each time.
+ * Node ids are computed from segment number and offset, listings go on from the last offset: ten
+ * million atoms cost no memory here. An atom never changes, so what lies in sealed parts is given
+ * to the kernel for good, and names that are not there too; the rest is asked for each time.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -96,8 +96,9 @@ static int atom_getattr(struct call *call, const uint64_t *handle, struct entry 
 }
 
 /*
- * Refused, but for what tools like rsync do with a name in atoms/in after they closed it: the name is a link by then,
- * and chmod(2) follows it to here. Mode, owner and times are accepted and change nothing.
+ * Refused, but for what tools like rsync do with a name in atoms/in after they closed it: the name
+ * is a link by then, and chmod(2) follows it to here. Mode, owner and times are accepted and change
+ * nothing.
  */
 static int atom_setattr(struct call *call, const uint64_t *handle, const struct setting *setting,
 			struct entry *ret)
@@ -248,7 +249,10 @@ static const struct view view_atom_json = {
 static void segment_entry(struct call *call, struct engine_segment *segment, struct entry *ret)
 {
 	ret->id = node_make(NODE_SEGMENT, engine_segment_number(segment), NODE_FACE_ATOMS);
-	/* Nothing that stat(2) shows of it ever changes. What removes a segment says so to the kernel. */
+	/*
+	 * Nothing that stat(2) shows of it ever changes. What removes a segment says so to the
+	 * kernel.
+	 */
 	ret->entry_timeout = FS_FOREVER;
 	ret->attr_timeout = FS_FOREVER;
 	attr_directory(call->fs, &ret->attr, ret->id, 0555, 0);
@@ -323,7 +327,10 @@ static int segment_opendir(struct call *call, struct opened *ret)
 	return 0;
 }
 
-/* The position behind an atom is its offset + 1: above 0, and where the search for the next one begins. */
+/*
+ * The position behind an atom is its offset + 1: above 0, and where the search for the next one
+ * begins.
+ */
 static bool list_atom(struct call *call, const struct atom *atom, struct listing *listing)
 {
 	char name[DECIMAL_SIZE];

@@ -6,7 +6,8 @@
  *   seal    write 1: every open part is sealed when write(2) returns
  *   accept  write the UUID of a segment in wal/in that has no .sum
  *
- * A command is one write(2); its error is what the command came to. Sizes are 0, as nobody knows them before.
+ * A command is one write(2); its error is what the command came to. Sizes are 0, as nobody knows
+ * them before.
  */
 #include <errno.h>
 #include <fcntl.h>

@@ -5,10 +5,10 @@
  *   roots/by-time/<UTC ns>-<seq>   link to it, so that names sort by time
  *   roots/current                  link to the newest one
  *
- * To publish: make a link of any other name whose target is `<seq>` (go back to that root: it is published again, as
- * the newest) or `../atoms/<uuid>/<offset>`, and rename it over `current`: the compare-and-swap, whose expected
- * value is the root that was the newest when the link was made. `ln -sfn 17 roots/current` does just that.
- * Links that wait for their rename are in memory only.
+ * To publish: make a link of any other name whose target is `<seq>` (go back to that root: it is
+ * published again, as the newest) or `../atoms/<uuid>/<offset>`, and rename it over `current`: the
+ * compare-and-swap, whose expected value is the root that was the newest when the link was made.
+ * `ln -sfn 17 roots/current` does just that. Links that wait for their rename are in memory only.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -115,7 +115,10 @@ static int roots_lookup(struct call *call, const char *name, struct entry *ret)
 	return r;
 }
 
-/* Positions: 1 by-time, 2 current, a root's seq + 2, a pending link's own, which are above all of these. */
+/*
+ * Positions: 1 by-time, 2 current, a root's seq + 2, a pending link's own, which are above all of
+ * these.
+ */
 enum { POSITION_BY_TIME = 1, POSITION_CURRENT = 2 };
 
 /* What comes before the roots. False: there is no more room. */

@@ -1,17 +1,20 @@
 /*
  * wal/in/: copy a segment and its .sum in, and the segment is there again.
  *
- * Both are staged under their names, in either order, with temporary names and renames if the tool likes it so. When
- * both are complete, the lines of the .sum that lie wholly inside the copy are checked against it; if they
- * match the copy becomes a restored segment and the names go, else it stays here and .ctl/errors says which
- * bytes differ. A copy without .sum waits for its UUID in .ctl/accept.
+ * Both are staged under their names, in either order, with temporary names and renames if the tool
+ * likes it so. When both are complete, the lines of the .sum that lie wholly inside the copy are
+ * checked against it; if they match the copy becomes a restored segment and the names go, else it
+ * stays here and .ctl/errors says which bytes differ. A copy without .sum waits for its UUID in
+ * .ctl/accept.
  *
- * A file is complete when the process that opened it closes it, not when a process that inherited the descriptor does
- * (a shell's `(cat a; cat b) > f`), nor when the closing process was killed in the middle, nor after a write
- * failed; whatever remains open after that is complete when its last descriptor goes, and then only .ctl/errors can
- * tell what came of it. The call that completes the pair (close or rename) does the work and returns its errors.
+ * A file is complete when the process that opened it closes it, not when a process that inherited
+ * the descriptor does (a shell's `(cat a; cat b) > f`), nor when the closing process was killed in
+ * the middle, nor after a write failed; whatever remains open after that is complete when its last
+ * descriptor goes, and then only .ctl/errors can tell what came of it. The call that completes the
+ * pair (close or rename) does the work and returns its errors.
  *
- * Locks, in this order: entering, the turn of a segment's file, the turn of its .sum, those of inbox.h.
+ * Locks, in this order: entering, the turn of a segment's file, the turn of its .sum, those of
+ * inbox.h.
  */
 #include "fs/wal_in.h"
 
@@ -187,8 +190,8 @@ static bool is_complete(const struct inbox_file *file)
 }
 
 /*
- * A copy that was refused before and is still the same: whoever copies its .sum once more, perhaps before a better
- * copy, did nothing wrong.
+ * A copy that was refused before and is still the same: whoever copies its .sum once more, perhaps
+ * before a better copy, did nothing wrong.
  */
 static int say_again(struct call *call)
 {
@@ -200,7 +203,7 @@ static int say_again(struct call *call)
 /* With both turns held. */
 MUST_CHECK static int check_pair(struct call *call, struct pair *pair, struct verdict *ret)
 {
-	struct sum_file sums;
+	struct sum_file sums = {0};
 
 	*ret = (struct verdict){.checked = pair->segment->content.size};
 	if (!pair->sum)
@@ -332,7 +335,10 @@ int wal_in_accept(struct call *call, const struct uuid *uuid)
 
 /* ---- Files ---------------------------------------------------------------------------------- */
 
-/* Whether the caller is on its way out after a deadly signal: what it closes is not what it wanted to write. */
+/*
+ * Whether the caller is on its way out after a deadly signal: what it closes is not what it wanted
+ * to write.
+ */
 static bool caller_was_killed(const struct call *call)
 {
 	enum { FIELDS_BEFORE_FLAGS = 6, SIGNALED = 0x400 /* PF_SIGNALED */ };
@@ -363,7 +369,7 @@ MUST_CHECK static int named(struct call *call, struct inbox_file *file)
 		return enter(call, &uuid, false);
 
 	/* A bad .sum is refused at its own close, not at the segment's. */
-	struct sum_file sums;
+	struct sum_file sums = {0};
 	pthread_mutex_lock(&file->turn);
 	int r = file->content.size > 0 && !file->entered
 			? read_sums(call, &uuid, &file->content, &sums)

@@ -41,6 +41,11 @@ START_TEST(test_decimal)
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
 		ck_assert_msg(decimal_parse(bad[i], &value) == -EINVAL, "%s", bad[i]);
 
+	for (size_t i = 0; i < ARRAY_SIZE(good); i++) {
+		char text[DECIMAL_SIZE];
+		ck_assert_str_eq(decimal_format(good[i].value, text), good[i].text);
+	}
+
 	const char *text = "12.json";
 	ck_assert_int_eq(decimal_take(&text, &value), 0);
 	ck_assert_str_eq(text, ".json");

@@ -225,12 +225,14 @@ START_TEST(test_other_formats)
 }
 END_TEST
 
-static void nest(uint8_t format, char open, const char *core, char close, unsigned depth, int code)
+/* CORE, a byte or nothing (0), within DEPTH containers. */
+static void nest(uint8_t format, char open, char core, char close, unsigned depth, int code)
 {
 	char text[1024];
 	memset(text, open, depth);
-	size_t size = depth + strlen(core);
-	memcpy(text + depth, core, strlen(core));
+	size_t size = depth;
+	if (core)
+		text[size++] = core;
 	if (close) {
 		memset(text + size, close, depth);
 		size += depth;
@@ -243,10 +245,10 @@ static void nest(uint8_t format, char open, const char *core, char close, unsign
 
 START_TEST(test_depth)
 {
-	nest(ENGINE_FORMAT_JSON, '[', "", ']', 128, 0);
-	nest(ENGINE_FORMAT_JSON, '[', "", ']', 129, -EFBIG);
-	nest(ENGINE_FORMAT_MSGPACK, (char)0x91, "\x01", 0, 128, 0);
-	nest(ENGINE_FORMAT_MSGPACK, (char)0x91, "\x01", 0, 129, -EFBIG);
+	nest(ENGINE_FORMAT_JSON, '[', 0, ']', 128, 0);
+	nest(ENGINE_FORMAT_JSON, '[', 0, ']', 129, -EFBIG);
+	nest(ENGINE_FORMAT_MSGPACK, (char)0x91, 1, 0, 128, 0);
+	nest(ENGINE_FORMAT_MSGPACK, (char)0x91, 1, 0, 129, -EFBIG);
 	/* Maps whose keys are maps whose keys are maps. */
 	char keys[2 * 200 + 1];
 	memset(keys, 0x81, 200);
@@ -279,7 +281,8 @@ START_TEST(test_sizes)
 
 	/* 16 M zeros in an array of arrays: more than 64 MiB of indentation. */
 	memset(data, 0x91, 40);
-	memcpy(data + 40, "\xdd\x00\xff\x00\x00", 5);
+	static const uint8_t array[] = {0xdd, 0x00, 0xff, 0x00, 0x00};
+	memcpy(data + 40, array, sizeof(array));
 	ck_assert_int_eq(render(ENGINE_FORMAT_MSGPACK, data, 45 + 0xff0000, &out, &err), -EFBIG);
 	ck_assert_ptr_nonnull(strstr(err.text, "would exceed 67108864 bytes"));
 	ck_assert_uint_le(out.capacity, RENDER_TEXT_MAX);
