@@ -226,7 +226,9 @@ MUST_CHECK static int make_atom(struct call *call, struct inbox_file *file, cons
 	if (r < 0) {
 		if (link)
 			node_unref(fs_nodes(call->fs), &link->node, 1);
-		return r;
+		return reterr_set(&call->err, r,
+				  "atoms/in/%s: its %" PRIu64 " bytes cannot be appended: %s", name,
+				  size, strerror(-r));
 	}
 	file->frame_size = ENGINE_FRAME_HEADER_SIZE + size;
 	file->has_pointer = true;

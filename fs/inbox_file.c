@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/invariant.h"
 #include "fs/inbox_impl.h"
@@ -229,5 +230,8 @@ int inbox_file_write(struct call *call, uint64_t handle, int flags, const void *
 	if (r == -EFBIG)
 		reterr_set(&call->err, r, "a file of more than %llu bytes",
 			   (unsigned long long)file->content.size_max);
+	else if (r < 0)
+		reterr_set(&call->err, r, "%zu bytes for %s cannot be staged: %s", size,
+			   file->node.view->name, strerror(-r));
 	return r;
 }
