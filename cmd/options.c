@@ -65,7 +65,7 @@ static const struct option table[] = {
 	{"read_ahead", KIND_SIZE, FIELD(read_ahead_size), 4096, UINT32_MAX, "SIZE",
 	 "What the kernel reads ahead (default 8M)"},
 	{"receivers", KIND_COUNT, FIELD(receivers), 1, 64, "N",
-	 "Threads that wait for requests (default 2)"},
+	 "Threads that wait for requests (default: one for two processors)"},
 	{"spin", KIND_COUNT, FIELD(spin_us), 0, 1000, "MICROSECONDS",
 	 "How long a receiver polls before it sleeps (default 0)"},
 	{"log", KIND_PATH, FIELD(log_path), 0, 0, "FILE",
