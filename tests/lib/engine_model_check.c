@@ -60,6 +60,8 @@ static void accept_leftovers(struct engine_model *model, struct model_segment *s
 	size_t end = segment->bytes.size;
 	int r = 0;
 	if (segment->foreign && more <= segment->maybe.size) {
+		if (info->class == ENGINE_CLASS_RESTORED && more < segment->maybe.size)
+			model_problem(model, "a segment that was copied in is there in part");
 		r = buf_append(&segment->bytes, segment->maybe.data, more);
 		segment->unframed = true;
 	} else if (!segment->foreign && model->own_append_failed && info->frames_end <= end) {

@@ -77,6 +77,13 @@ static int append_own(struct engine_model *model)
 	return r < 0 ? failed(model, "append", r, NULL) : 0;
 }
 
+static void keep_failed(struct model_segment *segment, const void *data, size_t size)
+{
+	buf_clear(&segment->maybe);
+	int r = buf_append(&segment->maybe, data, size);
+	invariant(r == 0);
+}
+
 static int append_bytes(struct engine_model *model, unsigned index, const uint8_t *data,
 			size_t size)
 {
@@ -85,10 +92,7 @@ static int append_bytes(struct engine_model *model, unsigned index, const uint8_
 	int r = engine_segment_append(model->engine, model->segments[index].segment, &iov, 1,
 				      &offset);
 	if (r < 0) {
-		struct buf *maybe = &model->segments[index].maybe;
-		buf_clear(maybe);
-		int kept = buf_append(maybe, data, size);
-		invariant(kept == 0);
+		keep_failed(&model->segments[index], data, size);
 		return failed(model, "append to a foreign segment", r, NULL);
 	}
 	model_accepted(model, index, data, size, offset);
@@ -281,13 +285,15 @@ static int import(struct engine_model *model)
 	fill(model, uuid.bytes, sizeof(uuid.bytes));
 	r = engine_stage_write(stage, data, size, 0);
 	if (r == 0) {
-		unsigned index = model_segment_of(model, &uuid, false);
-		model_accepted(model, index, data, size, 0);
+		unsigned index = model_segment_of(model, &uuid, true);
 		r = engine_import(model->engine, &uuid, stage, &err);
 		if (r == 0) {
+			model_accepted(model, index, data, size, 0);
 			model->segments[index].acknowledged = size;
 			model->segments[index].segment = engine_segment_find(model->engine, &uuid);
 			model_add_frame(model, index, 0, size);
+		} else {
+			keep_failed(&model->segments[index], data, size);
 		}
 	}
 	engine_stage_free(stage);
