@@ -47,7 +47,10 @@ void session_init(void *userdata, struct fuse_conn_info *conn);
 /* What can be set only after INIT. */
 void session_ready(void *fs);
 
-/* The view that serves ID; for allocated ids by NODE, which is then not NULL. NULL: nothing has that id. */
+/*
+ * The view that serves ID; for allocated ids by NODE, which is then not NULL. NULL: nothing has
+ * that id.
+ */
 const struct view *fs_view_of(const struct fs *fs, uint64_t id, const struct node *node);
 
 #endif

@@ -141,8 +141,9 @@ static bool hand_join(struct hand *hand)
 }
 
 /*
- * Polls for a request for spin_us, one thread at a time: a caller on another processor is then answered without waking
- * anybody. It costs that much of a processor after each request, so it is off by default.
+ * Polls for a request for spin_us, one thread at a time: a caller on another processor is then
+ * answered without waking anybody. It costs that much of a processor after each request, so it is
+ * off by default.
  */
 static void hand_spin(struct hand *hand)
 {
@@ -163,8 +164,8 @@ static void hand_spin(struct hand *hand)
 }
 
 /*
- * The frames that a cancelled thread leaves without returning: a sanitizer would keep guarding their variables while the
- * thread ends on the same stack.
+ * The frames that a cancelled thread leaves without returning: a sanitizer would keep guarding
+ * their variables while the thread ends on the same stack.
  */
 #define CANCELLED_FRAME __attribute__((no_sanitize("address")))
 

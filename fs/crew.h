@@ -1,13 +1,13 @@
 /*
  * The threads of a mount.
  *
- * A few of them, the receivers, wait for requests and serve each one themselves. A receiver whose operation may wait (for the
- * disk, mostly) leaves that role first and goes on with its operation as it is; if nobody would be left to
- * receive, another thread takes the place. So what is fast costs no handover, what is slow costs none
- * either, and nothing that waits holds up others.
+ * A few of them, the receivers, wait for requests and serve each one themselves. A receiver whose
+ * operation may wait (for the disk, mostly) leaves that role first and goes on with its operation
+ * as it is; if nobody would be left to receive, another thread takes the place. So what is fast
+ * costs no handover, what is slow costs none either, and nothing that waits holds up others.
  *
- * At most CREW_THREADS_MAX operations wait at once; then requests stay in the kernel until one is done. What may wait for
- * ever (flock) must not hold a thread: see flock.h.
+ * At most CREW_THREADS_MAX operations wait at once; then requests stay in the kernel until one is
+ * done. What may wait for ever (flock) must not hold a thread: see flock.h.
  */
 #ifndef PROTOFS_FS_CREW_H
 #define PROTOFS_FS_CREW_H
@@ -34,8 +34,8 @@ MUST_CHECK int crew_new(const struct crew_options *options, struct crew **ret);
 void crew_free(struct crew *crew); /* accepts NULL */
 
 /*
- * Serves SESSION with threads of its own until it is unmounted, its device fails or crew_stop was called; operations
- * under way are finished. 0 or -errno.
+ * Serves SESSION with threads of its own until it is unmounted, its device fails or crew_stop was
+ * called; operations under way are finished. 0 or -errno.
  */
 MUST_CHECK int crew_run(struct crew *crew, struct fuse_session *session);
 

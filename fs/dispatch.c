@@ -228,8 +228,8 @@ static void dispatch_removexattr(fuse_req_t req, fuse_ino_t id, const char *name
 }
 
 /*
- * What is left out: the kernel does it by itself or with other requests (ENOSYS once: access, lseek, copy_file_range, poll,
- * ioctl, bmap), or refuses it (fallocate).
+ * What is left out: the kernel does it by itself or with other requests (ENOSYS once: access,
+ * lseek, copy_file_range, poll, ioctl, bmap), or refuses it (fallocate).
  */
 const struct fuse_lowlevel_ops dispatch_ops = {
 	.init = session_init,

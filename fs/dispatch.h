@@ -5,8 +5,8 @@
 #include "fs/core.h"
 
 /*
- * Begins a call for node ID and finds its view. False: there is no such node; the request has been answered
- * ESTALE. Otherwise it ends with a reply_*().
+ * Begins a call for node ID and finds its view. False: there is no such node; the request has been
+ * answered ESTALE. Otherwise it ends with a reply_*().
  */
 MUST_CHECK bool dispatch_begin(struct call *call, fuse_req_t req, fuse_ino_t id,
 			       const struct view **ret);

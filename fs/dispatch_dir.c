@@ -59,7 +59,10 @@ static void dispatch_list(fuse_req_t req, fuse_ino_t id, size_t size, off_t offs
 		uint64_t from = listing_begin(&listing, id, (uint64_t)offset);
 		r = view->readdir(&call, handle, from, &listing);
 	}
-	/* What was listed before an error is worth more than the error, which the next request meets again. */
+	/*
+	 * What was listed before an error is worth more than the error, which the next request
+	 * meets again.
+	 */
 	if (r < 0 && listing.used == 0)
 		reply_error(&call, r);
 	else if (!reply_data(&call, listing.data, listing.used))

@@ -15,8 +15,8 @@ MUST_CHECK int error_ring_new(struct error_ring **ret);
 void error_ring_free(struct error_ring *ring); /* accepts NULL */
 
 /*
- * Adds EVENT, forgetting the oldest of FS_ERRORS_MAX. The same event as the newest one is only counted. True if it is
- * a new one, which the log wants to hear of.
+ * Adds EVENT, forgetting the oldest of FS_ERRORS_MAX. The same event as the newest one is only
+ * counted. True if it is a new one, which the log wants to hear of.
  */
 bool error_ring_add(struct error_ring *ring, const struct reterr *event, uint64_t time_ns);
 

@@ -39,7 +39,7 @@ int flock_table_new(struct flock_table **ret)
 	return 0;
 }
 
-/* ---- With the table's lock held --------------------------------------------------------------- */
+/* ---- With the table's lock held -------------------------------------------------------------- */
 
 static void table_append(struct flock_table *table, struct flock_entry *lock)
 {
@@ -103,7 +103,7 @@ static struct flock_entry *table_grant_one(struct flock_table *table, uint64_t n
 	return NULL;
 }
 
-/* ---- Without it --------------------------------------------------------------------------------- */
+/* ---- Without it ------------------------------------------------------------------------------ */
 
 /* After something of NODE was given up. */
 static void flock_grant(struct flock_table *table, uint64_t node)
@@ -117,7 +117,10 @@ static void flock_grant(struct flock_table *table, uint64_t node)
 		if (!lock)
 			return;
 
-		/* Ours to answer: an interrupt finds it granted. This waits for one that is looking. */
+		/*
+		 * Ours to answer: an interrupt finds it granted. This waits for one that is
+		 * looking.
+		 */
 		fuse_req_interrupt_func(req, NULL, NULL);
 		if (fuse_reply_err(req, 0) == -ENOENT)
 			flock_release(table, node, owner);
@@ -205,8 +208,8 @@ static int flock_take(struct flock_table *table, const struct flock_request *req
 	int r = flock_enter(table, lock, false);
 	if (r == -EAGAIN && may_wait) {
 		/*
-		 * Armed before it is queued: from then on another thread may grant and answer it at any time. An
-		 * interrupt that comes before only leaves its mark.
+		 * Armed before it is queued: from then on another thread may grant and answer it at
+		 * any time. An interrupt that comes before only leaves its mark.
 		 */
 		fuse_req_interrupt_func(req, flock_interrupt, lock);
 		r = flock_enter(table, lock, true);

@@ -1,8 +1,10 @@
 /*
- * Locks by flock(2), of every file of the mount. That on space/space_root.lock is the store's root lock.
+ * Locks by flock(2), of every file of the mount. That on space/space_root.lock is the store's root
+ * lock.
  *
- * A lock belongs to an open file description (OWNER), so it is shared by dup and fork, and goes with the last close.
- * Waiters hold no thread: their requests are parked here, in order, until they are granted or interrupted.
+ * A lock belongs to an open file description (OWNER), so it is shared by dup and fork, and goes
+ * with the last close. Waiters hold no thread: their requests are parked here, in order, until they
+ * are granted or interrupted.
  *
  * Thread-safe. The table's lock is a leaf; replies are sent without it.
  */
@@ -35,7 +37,8 @@ MUST_CHECK int flock_table_new(struct flock_table **ret);
 void flock_table_free(struct flock_table *table);
 
 /*
- * 0 done; FLOCK_PARKED the request will be answered from here; -EAGAIN held, and LOCK_NB is set; -ENOLCK too many; -EINVAL.
+ * 0 done; FLOCK_PARKED the request will be answered from here; -EAGAIN held, and LOCK_NB is set;
+ * -ENOLCK too many; -EINVAL.
  * As with flock(2), a change of mode gives up the old lock first.
  */
 MUST_CHECK int flock_apply(struct flock_table *table, const struct flock_request *request,

@@ -15,8 +15,8 @@
 #define READ_AHEAD_SIZE_DEFAULT ((uint64_t)8 << 20)
 
 /*
- * On two processors one receiver was faster than two with 1, 4 and 8 clients: what waits leaves the role, so the rest is
- * shorter than waking a second thread.
+ * On two processors one receiver was faster than two with 1, 4 and 8 clients: what waits leaves the
+ * role, so the rest is shorter than waking a second thread.
  */
 static unsigned receivers_default(void)
 {

@@ -3,11 +3,11 @@
  *
  * The only public header of the module; cmd/ mounts with it. Paths and their behaviour: DESIGN.md.
  *
- * Life of a mount: fs_new, fs_mount, fs_run (blocks), fs_unmount, fs_free; then the caller closes the
- * engine, which commits what is left. fs_free must come first: views append until then.
+ * Life of a mount: fs_new, fs_mount, fs_run (blocks), fs_unmount, fs_free; then the caller closes
+ * the engine, which commits what is left. fs_free must come first: views append until then.
  *
- * Threads: one thread calls these in that order. fs_stop and fs_report may be called from any thread from
- * fs_new to fs_free; fs_stop also from a signal handler.
+ * Threads: one thread calls these in that order. fs_stop and fs_report may be called from any
+ * thread from fs_new to fs_free; fs_stop also from a signal handler.
  *
  * Errors are -errno.
  */
@@ -35,7 +35,10 @@ struct fs_options {
 	/* All strings are borrowed until fs_free. */
 	const char *mountpoint; /* an existing directory */
 	const char *store;      /* what `mount` shows as the source */
-	/* More options for FUSE as one comma-separated string, e.g. "max_read=4096,dev"; may be NULL. */
+	/*
+	 * More options for FUSE as one comma-separated string, e.g. "max_read=4096,dev"; may be
+	 * NULL.
+	 */
 	const char *fuse_options;
 
 	bool read_only;   /* every path answers EROFS to changes */
@@ -50,30 +53,35 @@ struct fs_options {
 	uid_t uid;
 	gid_t gid;
 
-	unsigned receivers; /* threads that wait for requests; 0: one for two processors, 4 at most */
+	/* Threads that wait for requests; 0: one for two processors, 4 at most. */
+	unsigned receivers;
 	unsigned spin_us;   /* how long a receiver polls before it sleeps; 0 never */
 	uint64_t blob_size_max;   /* of an atom written through atoms/in; 0 is the default */
 	uint64_t read_ahead_size; /* bytes; 0 is 8 MiB */
 
-	/* Told of each error that reaches .ctl/errors, from any thread, no lock held. May be NULL. */
+	/*
+	 * Told of each error that reaches .ctl/errors, from any thread, no lock held. May be NULL.
+	 */
 	void (*log)(void *arg, const struct reterr *event);
 	void *log_arg;
 };
 
 /*
- * Replays what space/ holds and prepares all views. E is borrowed. -EINVAL bad options; -EBADMSG, -EIO what is
- * stored cannot be replayed; -ENOMEM.
+ * Replays what space/ holds and prepares all views. E is borrowed. -EINVAL bad options; -EBADMSG,
+ * -EIO what is stored cannot be replayed; -ENOMEM.
  */
 MUST_CHECK int fs_new(struct engine *e, const struct fs_options *options, struct reterr *err,
 		      struct fs **ret);
 
 /*
- * Mounts. -ENOENT, -ENOTDIR, -EACCES of the mountpoint; -ENODEV no /dev/fuse; -EPERM. ERR says what to do.
+ * Mounts. -ENOENT, -ENOTDIR, -EACCES of the mountpoint; -ENODEV no /dev/fuse; -EPERM. ERR says what
+ * to do.
  */
 MUST_CHECK int fs_mount(struct fs *fs, struct reterr *err);
 
 /*
- * Serves until the filesystem is unmounted or fs_stop was called. Requests that are under way are finished. 0, or
+ * Serves until the filesystem is unmounted or fs_stop was called. Requests that are under way are
+ * finished. 0, or
  * -errno of a failed device.
  */
 MUST_CHECK int fs_run(struct fs *fs, struct reterr *err);

@@ -4,7 +4,9 @@
 
 #include "fs/core.h"
 
-/* Allocated nodes that one reply may name: their references are taken back if it does not arrive. */
+/*
+ * Allocated nodes that one reply may name: their references are taken back if it does not arrive.
+ */
 enum { LISTING_NODES_MAX = 128 };
 
 struct listing {

@@ -1,8 +1,8 @@
 /*
  * Node ids: the 64-bit inode numbers of the mount.
  *
- * Those of segments, atoms and roots are computed from what they name, so that millions of them cost no
- * memory; the others are allocated and bounded.
+ * Those of segments, atoms and roots are computed from what they name, so that millions of them
+ * cost no memory; the others are allocated and bounded.
  *
  *   63      61 60                36 35                        0
  *   |  view   | segment number     | offset                    |
@@ -13,8 +13,8 @@
  *   5  root: (seq << 1 | by-time) in the lower 61 bits
  *   6  snapshots, 7 the POSIX tree: reserved
  *
- * Segment numbers are the engine's: never reused while it is open, so an id never changes its meaning
- * within a mount.
+ * Segment numbers are the engine's: never reused while it is open, so an id never changes its
+ * meaning within a mount.
  */
 #ifndef PROTOFS_FS_NODE_H
 #define PROTOFS_FS_NODE_H
@@ -76,7 +76,9 @@ enum node_fixed {
 	NODE_FIXED_MAX = 32, /* ids below are fixed */
 };
 
-/* NUMBER and OFFSET within their bounds, which the caller has checked where they come from input. */
+/*
+ * NUMBER and OFFSET within their bounds, which the caller has checked where they come from input.
+ */
 uint64_t node_make(enum node_kind kind, uint32_t number, uint64_t offset);
 
 static inline enum node_kind node_kind(uint64_t id)
@@ -101,8 +103,9 @@ bool node_root_by_time(uint64_t id);
 /* ---- The table ------------------------------------------------------------------------------ */
 
 /*
- * An allocated node; a view puts it first in its own struct. It lives while somebody holds a reference: the
- * directory that lists it (one, dropped when the name goes), the kernel (its lookups), a call under way.
+ * An allocated node; a view puts it first in its own struct. It lives while somebody holds a
+ * reference: the directory that lists it (one, dropped when the name goes), the kernel (its
+ * lookups), a call under way.
  */
 struct node {
 	uint64_t id;
@@ -118,12 +121,14 @@ MUST_CHECK int node_table_new(struct node_table **ret);
 void node_table_free(struct node_table *table);
 
 /*
- * Enters NODE with one reference, the caller's, and gives it an id that no node of this mount had before. -ENOSPC the
- * table is full.
+ * Enters NODE with one reference, the caller's, and gives it an id that no node of this mount had
+ * before. -ENOSPC the table is full.
  */
 MUST_CHECK int node_add(struct node_table *table, struct node *node, const struct view *view,
 			void (*free_node)(struct node *node));
-/* The same under a fixed id, for good: before the mount only. Such nodes are found without a lock. */
+/*
+ * The same under a fixed id, for good: before the mount only. Such nodes are found without a lock.
+ */
 void node_add_fixed(struct node_table *table, enum node_fixed id, struct node *node,
 		    const struct view *view);
 

@@ -12,9 +12,10 @@ static bool park_move(struct park_wait *wait, enum park_state from, enum park_st
 }
 
 /*
- * Runs with libfuse's lock of REQ held, in the receiver that read the interrupt, or within fuse_req_interrupt_func()
- * if the interrupt came first. There it must not answer, for that frees the lock: park_arm() does. Once WAIT
- * is answered nothing of it is touched: its owner may be gone by then.
+ * Runs with libfuse's lock of REQ held, in the receiver that read the interrupt, or within
+ * fuse_req_interrupt_func() if the interrupt came first. There it must not answer, for that frees
+ * the lock: park_arm() does. Once WAIT is answered nothing of it is touched: its owner may be gone
+ * by then.
  */
 static void park_interrupt(fuse_req_t req, void *data)
 {

@@ -1,7 +1,7 @@
 /*
- * What an interrupt does to a request that waits: the caller is answered EINTR, once, and whatever the operation
- * comes to is dropped. Of what must not be done twice that is true only if the caller is being killed: any other would
- * try again.
+ * What an interrupt does to a request that waits: the caller is answered EINTR, once, and whatever
+ * the operation comes to is dropped. Of what must not be done twice that is true only if the caller
+ * is being killed: any other would try again.
  *
  * A request is answered by whoever wins its wait. The other must not touch it any more: it is gone.
  */
@@ -32,12 +32,15 @@ struct park_wait {
 };
 
 /*
- * From here on an interrupt answers REQ by itself; if ONLY_DYING is not 0, only once that thread is being killed.
- * A later call for the same wait can only drop that condition.
+ * From here on an interrupt answers REQ by itself; if ONLY_DYING is not 0, only once that thread is
+ * being killed. A later call for the same wait can only drop that condition.
  */
 void park_arm(struct park_wait *wait, struct fuse_req *req, pid_t only_dying);
 
-/* True: the request is the caller's to answer. False: it was answered EINTR. Afterwards WAIT may go. */
+/*
+ * True: the request is the caller's to answer. False: it was answered EINTR. Afterwards WAIT may
+ * go.
+ */
 MUST_CHECK bool park_claim(struct park_wait *wait);
 
 static inline bool park_armed(const struct park_wait *wait)

@@ -54,6 +54,7 @@ bool process_is_dying(pid_t tid)
 	char text[STATUS_SIZE];
 	if (status_read(tid, text) < 0)
 		return false;
-	uint64_t pending = status_number(text, "\nSigPnd:", 16) | status_number(text, "\nShdPnd:", 16);
+	uint64_t pending = status_number(text, "\nSigPnd:", 16);
+	pending |= status_number(text, "\nShdPnd:", 16);
 	return (pending >> (SIGKILL - 1) & 1) != 0;
 }

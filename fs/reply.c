@@ -79,7 +79,10 @@ static struct fuse_entry_param entry_param(const struct entry *entry)
 	};
 }
 
-/* The kernel's reference to an allocated node: before the reply, as its FORGET may come right after. */
+/*
+ * The kernel's reference to an allocated node: before the reply, as its FORGET may come right
+ * after.
+ */
 static struct node *entry_ref(struct call *call, const struct entry *entry)
 {
 	if (entry->id == 0 || node_kind(entry->id) != NODE_ALLOCATED)

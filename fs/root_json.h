@@ -1,6 +1,6 @@
 /*
- * What space/space_root holds: {"transaction_id": "<uuid>", "offset": N}. ProtoDB's transaction_id is our segment's
- * UUID; other members are allowed and mean nothing.
+ * What space/space_root holds: {"transaction_id": "<uuid>", "offset": N}. ProtoDB's transaction_id
+ * is our segment's UUID; other members are allowed and mean nothing.
  */
 #ifndef PROTOFS_FS_ROOT_JSON_H
 #define PROTOFS_FS_ROOT_JSON_H
@@ -14,7 +14,8 @@
 enum { ROOT_JSON_SIZE_MAX = ENGINE_ROOT_PAYLOAD_MAX };
 
 /*
- * -EINVAL: not JSON, no object, a member missing, twice or of another type, an offset that no segment can have, larger
+ * -EINVAL: not JSON, no object, a member missing, twice or of another type, an offset that no
+ * segment can have, larger
  * than ROOT_JSON_SIZE_MAX. ERR says which.
  */
 MUST_CHECK int root_json_parse(struct slice text, struct engine_pointer *ret, struct reterr *err);

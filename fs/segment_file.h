@@ -6,8 +6,9 @@
 #include "fs/view.h"
 
 /*
- * Whether the segment will never change again, so that the kernel may keep all of it. Foreign ones are never: a client may
- * go on with a sealed one, and what grows beside an inode must not be in the page cache.
+ * Whether the segment will never change again, so that the kernel may keep all of it. Foreign ones
+ * are never: a client may go on with a sealed one, and what grows beside an inode must not be in
+ * the page cache.
  */
 bool segment_file_is_final(const struct engine_segment_info *info);
 

@@ -25,9 +25,10 @@ void session_init(void *userdata, struct fuse_conn_info *conn)
 				       FUSE_CAP_ATOMIC_O_TRUNC | FUSE_CAP_PARALLEL_DIROPS |
 				       FUSE_CAP_HANDLE_KILLPRIV;
 	/*
-	 * Bytes are verified in memory, so splice gains nothing. Neither way of invalidating data: what can change beside
-	 * the kernel is opened direct_io, and with EXPLICIT_INVAL_DATA a file that grows elsewhere reads as zeros.
-	 * A cached symlink would keep its first target for ever: roots/current moves with every root.
+	 * Bytes are verified in memory, so splice gains nothing. Neither way of invalidating data:
+	 * what can change beside the kernel is opened direct_io, and with EXPLICIT_INVAL_DATA a
+	 * file that grows elsewhere reads as zeros. A cached symlink would keep its first target
+	 * for ever: roots/current moves with every root.
 	 */
 	static const unsigned unwanted = FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE |
 					 FUSE_CAP_SPLICE_MOVE | FUSE_CAP_AUTO_INVAL_DATA |
@@ -118,14 +119,17 @@ static int mountpoint_check(const char *mountpoint, struct reterr *err)
 }
 
 /*
- * INIT caps the read-ahead at 128 KiB, also what was set before; the bdi does not. The mount's device number is
- * that of its bdi.
+ * INIT caps the read-ahead at 128 KiB, also what was set before; the bdi does not. The mount's
+ * device number is that of its bdi.
  */
 void session_ready(void *arg)
 {
 	const struct fs *fs = arg;
 	struct statx attr;
-	/* AT_STATX_DONT_SYNC: the kernel answers by itself, as it must when we ask about our own mount. */
+	/*
+	 * AT_STATX_DONT_SYNC: the kernel answers by itself, as it must when we ask about our own
+	 * mount.
+	 */
 	if (statx(AT_FDCWD, fs->options.mountpoint, AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT, 0,
 		  &attr) < 0)
 		return;

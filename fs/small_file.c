@@ -29,7 +29,7 @@ bool small_file_name_ok(const char *name, size_t length)
 	return !(name[0] == '.' && (length == 1 || (length == 2 && name[1] == '.')));
 }
 
-/* ---- Encoding --------------------------------------------------------------------------------- */
+/* ---- Encoding -------------------------------------------------------------------------------- */
 
 static int pack_write(void *arg, const char *data, size_t size)
 {
@@ -71,7 +71,7 @@ int small_file_encode(const struct small_file_change *change, struct buf *prefix
 	return r < 0 ? r : msgpack_pack_bin(&packer, change->content.size);
 }
 
-/* ---- Decoding --------------------------------------------------------------------------------- */
+/* ---- Decoding -------------------------------------------------------------------------------- */
 
 static bool item_is_text(const struct msgpack_item *item, const char *text)
 {

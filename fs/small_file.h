@@ -1,16 +1,18 @@
 /*
- * The payload of a frame of format 0x87: one change to the small files of space/.
+ * The payload of a frame of format 0x87: one change to the small files of space/, as MessagePack.
  *
- *   {"op": str, "seq": uint, "name": str, "mode": uint, "mtime": int, "content": bin}     MessagePack, in this order
+ *   {"op": str, "seq": uint, "name": str, "mode": uint, "mtime": int, "content": bin}
  *
- *   "set"     the file NAME has MODE (9 bits), MTIME (ns since 1970) and CONTENT, whatever it was before
+ *   "set"     the file NAME has MODE (9 bits), MTIME (ns since 1970) and CONTENT, whatever it was
+ *             before
  *   "unlink"  there is no file NAME
  *   "rename"  the file NAME is called what CONTENT says, and replaces a file of that name
- *   "reset"   all before SEQ = CONTENT (8 bytes, little-endian) is void: written behind a copy of all files that
- *             begins at that SEQ, so that half a copy changes nothing
+ *   "reset"   all before SEQ = CONTENT (8 bytes, little-endian) is void: written behind a copy
+ *             of all files that begins at that SEQ, so that half a copy changes nothing
  *
- * SEQ grows by one with each change; the changes of a store are one sequence over all its segments. A payload is valid if
- * and only if it is exactly one such map, with the six keys in this order, and within the limits below.
+ * SEQ grows by one with each change; the changes of a store are one sequence over all its segments.
+ * A payload is valid if and only if it is exactly one such map, with the six keys in this order,
+ * and within the limits below.
  */
 #ifndef PROTOFS_FS_SMALL_FILE_H
 #define PROTOFS_FS_SMALL_FILE_H
@@ -48,7 +50,8 @@ struct small_file_change {
 };
 
 /*
- * Appends to PREFIX all of the payload but the bytes of the content, which follow it. -ENOMEM, -EFBIG;
+ * Appends to PREFIX all of the payload but the bytes of the content, which follow it. -ENOMEM,
+ * -EFBIG;
  * -EINVAL a name or content that is too long.
  */
 MUST_CHECK int small_file_encode(const struct small_file_change *change, struct buf *prefix);
@@ -57,7 +60,10 @@ MUST_CHECK int small_file_encode(const struct small_file_change *change, struct 
 MUST_CHECK int small_file_decode(struct slice payload, struct small_file_change *ret,
 				 struct reterr *err);
 
-/* A name that a file may have: not empty, no '/', not "." or "..", at most SMALL_FILE_NAME_MAX bytes. */
+/*
+ * A name that a file may have: not empty, no '/', not "." or "..", at most SMALL_FILE_NAME_MAX
+ * bytes.
+ */
 bool small_file_name_ok(const char *name, size_t length);
 
 #endif

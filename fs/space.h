@@ -5,14 +5,17 @@
  *   space_segment.c  <uuid>: foreign segments, and ours for reading
  *   space_root.c     space_root: the newest root, published by rename
  *   space_lock.c     space_root.lock
- *   space_files.c    all other names: small files and where their contents are; space_file_ops.c what an open one
- *                    can do, space_names.c how they get and lose their names
- *   space_log.c      how those are kept, in frames of our own segments; space_replay.c how they come back
+ *   space_files.c    all other names: small files, and where their contents are
+ *   space_file_ops.c what an open one can do
+ *   space_names.c    how they get and lose their names
+ *   space_log.c      how they are kept, in frames of our own segments
+ *   space_replay.c   how they come back
  *   space_flush.c    those that are left dirty
  *
  * Locks, in this order:
- *   change  one change of the small files at a time, so that the frames' order is that of the changes. It is held over
- *           appends to the engine; readers never take it. Only after call_leave(), or before the mount.
+ *   change  one change of the small files at a time, so that the frames' order is that of the
+ *           changes. It is held over appends to the engine; readers never take it. Only after
+ *           call_leave(), or before the mount.
  *   lock    a leaf: the fields that readers see. Changed with both held.
  */
 #ifndef PROTOFS_FS_SPACE_H
@@ -32,8 +35,8 @@ enum {
 };
 
 /*
- * A small file, a temporary one, or a root as it was published. In the list of all files while it lives; has a name while
- * it is linked.
+ * A small file, a temporary one, or a root as it was published. In the list of all files while it
+ * lives; has a name while it is linked.
  */
 struct small_file {
 	struct node node; /* first */
@@ -57,7 +60,8 @@ struct small_file {
 	struct buf bytes;
 	struct engine_segment *segment; /* NULL: nowhere yet */
 	uint64_t offset;                /* of the content in the segment's stream */
-	uint64_t seq;                   /* of the last change that was replayed; before the mount */
+
+	bool replayed; /* a replay has met it; change and lock */
 };
 
 struct space {
@@ -71,6 +75,7 @@ struct space {
 	unsigned temporaries;     /* lock */
 	size_t loaded_size;       /* of all loaded contents; lock */
 	uint64_t next_order;      /* lock */
+	uint64_t changed_ns;      /* when a name came or went; lock */
 
 	uint64_t next_seq;           /* change */
 	struct engine_segment *meta; /* holds the newest frame; change and lock */
@@ -91,7 +96,8 @@ enum space_name {
 	SPACE_NAME_ROOT,
 	SPACE_NAME_LOCK,
 	SPACE_NAME_FILE,
-	SPACE_NAME_REFUSED, /* 32 hex digits, or no canonical UUID: clients take them for segments */
+	/* 32 hex digits that are no canonical UUID: clients take them for segments. */
+	SPACE_NAME_REFUSED,
 };
 
 enum space_name space_name_of(const char *name, struct uuid *ret_uuid);
@@ -113,7 +119,9 @@ MUST_CHECK int space_segment_unlink(struct call *call, const struct uuid *uuid);
 bool space_segment_is_listed(const struct engine_segment_info *info);
 
 /* ---- space_root.c ---- */
-/* The file that shows the newest root, with a reference for the caller; -ENOENT if there is none. */
+/*
+ * The file that shows the newest root, with a reference for the caller; -ENOENT if there is none.
+ */
 MUST_CHECK int space_root_file(struct call *call, struct small_file **ret);
 /* Publishes what FILE holds; on success FILE is what space_root is. */
 MUST_CHECK int space_root_publish(struct call *call, struct small_file *file);
@@ -150,6 +158,8 @@ MUST_CHECK int small_file_make_room(struct small_file *file, struct reterr *err)
 void small_file_put(struct space *space, struct small_file *file);
 bool small_file_name_is_temporary(const char *name);
 int64_t small_file_now_ns(void);
+/* A name has come or gone. Without the lock. */
+void space_touch(struct space *space);
 /* The number of names that are kept, or of temporary ones. With the lock held. */
 unsigned *space_names_of(struct space *space, bool temporary);
 
@@ -179,8 +189,22 @@ MUST_CHECK int space_log_flush(struct space *space, struct small_file *file, str
 MUST_CHECK int space_log_commit(struct space *space, struct reterr *err);
 
 /* ---- space_replay.c ---- */
-/* Before the mount: fills the table from the segments, and gives up those that hold little that still counts. */
+/*
+ * Before the mount: fills the table from the segments, and gives up those that hold little that
+ * still counts.
+ */
 MUST_CHECK int space_replay(struct space *space, struct reterr *err);
+
+/*
+ * After a restore: as if the mount began now. What is open stays usable. Only after call_leave().
+ */
+MUST_CHECK int space_replay_again(struct space *space, struct reterr *err);
+
+/*
+ * For wal/in: the segment UUID has been restored. If it holds small files they appear. Only after
+ * call_leave() or call_block().
+ */
+MUST_CHECK int space_restored(struct fs *fs, const struct uuid *uuid, struct reterr *err);
 
 /* ---- space_flush.c: files whose writer neither closes nor syncs them. ---- */
 MUST_CHECK int space_flusher_start(struct space *space);

@@ -1,6 +1,6 @@
 /*
- * What can be done with an open small file. Its changes are in memory until it is flushed, synced or released, or until the
- * flusher comes.
+ * What can be done with an open small file. Its changes are in memory until it is flushed, synced
+ * or released, or until the flusher comes.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -218,7 +218,9 @@ static int file_open(struct call *call, int flags, struct opened *ret)
 
 	if (writes && file->frozen)
 		return -EPERM;
-	/* Open first, so that the emptiness is no change of its own but goes with what is written. */
+	/*
+	 * Open first, so that the emptiness is no change of its own but goes with what is written.
+	 */
 	pthread_mutex_lock(&space->lock);
 	file->opens++;
 	pthread_mutex_unlock(&space->lock);

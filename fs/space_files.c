@@ -1,6 +1,7 @@
 /*
- * The small files of space/: whatever name is no segment, root or lock. Their contents are read from the engine;
- * one is in memory only while it changes, while it has no frame yet, or while it is temporary.
+ * The small files of space/: whatever name is no segment, root or lock. Their contents are read
+ * from the engine; one is in memory only while it changes, while it has no frame yet, or while it
+ * is temporary.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -31,7 +32,7 @@ int64_t small_file_now_ns(void)
 	return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
-/* ---- The table -------------------------------------------------------------------------------- */
+/* ---- The table ------------------------------------------------------------------------------- */
 
 static void small_file_free(struct node *node)
 {
@@ -131,11 +132,12 @@ void small_file_entry(const struct call *call, struct small_file *file, struct e
 		ret->attr.st_nlink = 0;
 	pthread_mutex_unlock(&space->lock);
 	/*
-	 * No entry_timeout: a root, or what a restore brings, appears under a name without the kernel's doing.
+	 * No entry_timeout: a root, or what a restore brings, appears under a name without the
+	 * kernel's doing.
 	 */
 }
 
-/* ---- Contents --------------------------------------------------------------------------------- */
+/* ---- Contents -------------------------------------------------------------------------------- */
 
 int small_file_read(struct small_file *file, void *data, size_t size, uint64_t offset, size_t *ret,
 		    struct reterr *err)
@@ -253,4 +255,12 @@ int small_file_make_room(struct small_file *file, struct reterr *err)
 	return full ? reterr_set(err, -ENOSPC,
 				 "too many small files of space/ are being changed at once")
 		    : 0;
+}
+
+void space_touch(struct space *space)
+{
+	uint64_t now_ns = (uint64_t)small_file_now_ns();
+	pthread_mutex_lock(&space->lock);
+	space->changed_ns = now_ns;
+	pthread_mutex_unlock(&space->lock);
 }

@@ -1,4 +1,7 @@
-/* Small files whose writer neither closes nor syncs them: a thread records what they hold, so that a crash costs an interval. */
+/*
+ * Small files whose writer neither closes nor syncs them: a thread records what they hold, so that
+ * a crash costs an interval.
+ */
 #include <errno.h>
 #include <time.h>
 

@@ -1,6 +1,6 @@
 /*
- * space/space_root.lock: an empty file, always there, on which clients take the root lock with flock(2). The lock itself is
- * flock.c's.
+ * space/space_root.lock: an empty file, always there, on which clients take the root lock with
+ * flock(2). The lock itself is flock.c's.
  */
 #include <errno.h>
 #include <fcntl.h>

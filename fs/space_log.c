@@ -1,6 +1,6 @@
 /*
- * How small files are kept: each change is a frame (small_file.h) in the engine's open META segment. A frame
- * is durable when somebody commits it, or after the engine's flush_interval.
+ * How small files are kept: each change is a frame (small_file.h) in the engine's open META
+ * segment. A frame is durable when somebody commits it, or after the engine's flush_interval.
  */
 #include <errno.h>
 #include <string.h>

@@ -1,15 +1,18 @@
 /*
- * How small files come back: all their frames, of our META segments and of restored ones, in the order of their seq. A
- * segment's frames are in that order, and segments follow each other, so sorting the segments is enough.
+ * How small files come back: all their frames, of our META segments and of restored ones, in the
+ * order of their seq. A segment's frames are in that order, and segments follow each other, so
+ * sorting the segments is enough.
  *
- * Every start of the daemon makes a new META segment. When those before it hold more than COMPACT_FACTOR times what still
- * counts, that is copied, a reset frame says that nothing before the copy counts any more, and once all this is
- * durable they are removed. A crash in between leaves frames too many, never too few.
+ * Every start of the daemon makes a new META segment. When those before it hold more than
+ * COMPACT_FACTOR times what still counts, that is copied, a reset frame says that nothing before
+ * the copy counts any more, and once all this is durable they are removed. A crash in between
+ * leaves frames too many, never too few.
  */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "fs/small_table.h"
 #include "fs/space.h"
 
 enum { COMPACT_FACTOR = 4, COMPACT_SIZE_MIN = 64 << 10, FILE_OVERHEAD = 128, FRAME_BATCH = 128 };
@@ -25,6 +28,7 @@ struct replay {
 	struct space *space;
 	struct replay_source *sources;
 	size_t count;
+	struct small_table table;
 	uint8_t *payload; /* SMALL_FILE_PAYLOAD_MAX bytes */
 };
 
@@ -42,8 +46,8 @@ static void replay_complain(struct replay *replay, struct engine_segment *segmen
 }
 
 /*
- * The change in the frame at FRAME. 1: it is one, with RET_CONTENT its content's place in the stream. 0: it is something
- * else. What cannot be read is an error.
+ * The change in the frame at FRAME. 1: it is one, with RET_CONTENT its content's place in the
+ * stream. 0: it is something else. What cannot be read is an error.
  */
 static int replay_read(struct replay *replay, struct engine_segment *segment, uint64_t offset,
 		       struct small_file_change *ret, uint64_t *ret_content, struct reterr *err)
@@ -73,93 +77,7 @@ static int replay_read(struct replay *replay, struct engine_segment *segment, ui
 	return 1;
 }
 
-/* ---- One change ------------------------------------------------------------------------------- */
-
-static void replay_drop(struct space *space, struct small_file *file)
-{
-	struct small_file *unref = NULL;
-	pthread_mutex_lock(&space->lock);
-	small_file_unlink_locked(space, file, &unref);
-	pthread_mutex_unlock(&space->lock);
-	node_unref(fs_nodes(space->fs), &unref->node, 1);
-}
-
-static int replay_set(struct space *space, const struct small_file_change *change,
-		      struct engine_segment *segment, uint64_t content)
-{
-	struct small_file *file = small_file_find(space, change->name);
-	if (!file) {
-		int r = small_file_new(space, change->mode, &file);
-		if (r < 0)
-			return r;
-		/* The reference becomes the name's. */
-		strcpy(file->name, change->name);
-		file->linked = true;
-		space->linked++;
-	}
-	file->mode = change->mode;
-	file->mtime_ns = change->mtime_ns;
-	file->size = change->content.size;
-	file->segment = segment;
-	file->offset = content;
-	file->seq = change->seq;
-	file->loaded = false;
-	return 0;
-}
-
-static void replay_rename(struct space *space, const struct small_file_change *change)
-{
-	char to[SMALL_FILE_NAME_MAX + 1] = {0};
-	struct small_file *file = small_file_find(space, change->name);
-	if (!file)
-		return;
-	memcpy(to, change->content.data, change->content.size);
-	struct small_file *target = small_file_find(space, to);
-	if (target && target != file)
-		replay_drop(space, target);
-	strcpy(file->name, to);
-	file->seq = change->seq;
-}
-
-static void replay_reset(struct space *space, const struct small_file_change *change)
-{
-	uint64_t since = load_le64(change->content.data);
-	struct small_file *next;
-	for (struct small_file *file = space->files; file; file = next) {
-		next = file->next;
-		if (file->linked && file->seq < since)
-			replay_drop(space, file);
-	}
-}
-
-static int replay_apply(struct space *space, const struct small_file_change *change,
-			struct engine_segment *segment, uint64_t content)
-{
-	struct small_file *file;
-	int r = 0;
-
-	switch (change->op) {
-	case SMALL_FILE_SET:
-		r = replay_set(space, change, segment, content);
-		break;
-	case SMALL_FILE_UNLINK:
-		file = small_file_find(space, change->name);
-		if (file)
-			replay_drop(space, file);
-		break;
-	case SMALL_FILE_RENAME:
-		replay_rename(space, change);
-		break;
-	case SMALL_FILE_RESET:
-		replay_reset(space, change);
-		break;
-	}
-	if (change->seq >= space->next_seq)
-		space->next_seq = change->seq + 1;
-	return r;
-}
-
-/* ---- Segments --------------------------------------------------------------------------------- */
+/* ---- Segments -------------------------------------------------------------------------------- */
 
 static int replay_segment(struct replay *replay, struct engine_segment *segment)
 {
@@ -183,11 +101,14 @@ static int replay_segment(struct replay *replay, struct engine_segment *segment)
 			from = frames[i].offset + 1;
 			r = replay_read(replay, segment, frames[i].offset, &change, &content, &why);
 			if (r == 1)
-				r = replay_apply(replay->space, &change, segment, content);
-			else if (r < 0)
-				replay_complain(replay, segment, frames[i].offset, &why);
+				r = small_table_apply(&replay->table, &change, segment, content);
 			if (r == -ENOMEM)
 				return r;
+			if (r == -ENOSPC)
+				reterr_set(&why, r, "there are more than %d files",
+					   SPACE_FILES_MAX);
+			if (r < 0)
+				replay_complain(replay, segment, frames[i].offset, &why);
 		}
 	} while (count > 0);
 	return 0;
@@ -233,7 +154,97 @@ static int replay_consider(struct replay *replay, struct engine_segment *segment
 	return 0;
 }
 
-/* ---- Compaction ------------------------------------------------------------------------------- */
+/* ---- Installation ---------------------------------------------------------------------------- */
+
+/* Whether FILE is what ENTRY describes already, so that it can stay. With the lock held. */
+static bool file_is_entry(const struct small_file *file, const struct small_entry *entry)
+{
+	return file->linked && !file->temporary && file->segment == entry->segment &&
+	       file->offset == entry->offset && strcmp(file->name, entry->name) == 0;
+}
+
+static void file_of_entry(struct small_file *file, const struct small_entry *entry)
+{
+	file->mode = entry->mode;
+	file->mtime_ns = entry->mtime_ns;
+	file->size = entry->size;
+	file->segment = entry->segment;
+	file->offset = entry->offset;
+	file->loaded = false;
+	strcpy(file->name, entry->name);
+}
+
+/*
+ * The names of the table, instead of all that were there; FILES has a new file for each. Those that
+ * lose their names are put there, and so are the new ones that are not needed: the caller drops
+ * them.
+ */
+static void install_names(struct space *space, const struct small_table *table,
+			  struct small_file **files)
+{
+	pthread_mutex_lock(&space->lock);
+	for (size_t i = 0; i < table->count; i++) {
+		const struct small_entry *entry = &table->entries[i];
+		struct small_file *old = small_file_find(space, entry->name);
+		if (old && file_is_entry(old, entry)) {
+			old->replayed = true;
+			continue;
+		}
+		struct small_file *file = files[i];
+		files[i] = NULL;
+		file_of_entry(file, entry);
+		if (old)
+			small_file_unlink_locked(space, old, &files[i]);
+		file->linked = true; /* its reference is now the name's */
+		file->replayed = true;
+		space->linked++;
+	}
+	pthread_mutex_unlock(&space->lock);
+}
+
+/* A file with a name that no frame gives it any more, with that name's reference. */
+static struct small_file *install_leftover(struct space *space)
+{
+	struct small_file *unref = NULL;
+	pthread_mutex_lock(&space->lock);
+	struct small_file *file = space->files;
+	while (file && !(file->linked && !file->temporary && !file->replayed))
+		file = file->next;
+	if (file)
+		small_file_unlink_locked(space, file, &unref);
+	pthread_mutex_unlock(&space->lock);
+	return unref;
+}
+
+/* With change held. */
+static int replay_install(struct replay *replay)
+{
+	struct space *space = replay->space;
+	struct small_table *table = &replay->table;
+	struct small_file **files = calloc(table->count + 1, sizeof(struct small_file *));
+	struct small_file *file;
+	int r = files ? 0 : -ENOMEM;
+
+	pthread_mutex_lock(&space->lock);
+	for (file = space->files; file; file = file->next)
+		file->replayed = false;
+	pthread_mutex_unlock(&space->lock);
+
+	for (size_t i = 0; i < table->count && r == 0; i++)
+		r = small_file_new(space, 0, &files[i]);
+	if (r == 0)
+		install_names(space, table, files);
+	for (size_t i = 0; files && i < table->count; i++)
+		small_file_put(space, files[i]);
+	while (r == 0 && (file = install_leftover(space)) != NULL)
+		small_file_put(space, file);
+	if (table->next_seq > space->next_seq)
+		space->next_seq = table->next_seq;
+	free(files);
+	return r;
+}
+
+/* ---- Compaction ------------------------------------------------------------------------------ */
 
 static bool replay_should_compact(const struct replay *replay)
 {
@@ -281,31 +292,89 @@ static int replay_all(struct replay *replay, struct reterr *err)
 		qsort(replay->sources, replay->count, sizeof(*replay->sources), source_compare);
 	for (size_t i = 0; i < replay->count && r == 0; i++)
 		r = replay_segment(replay, replay->sources[i].segment);
+	if (r == 0)
+		r = replay_install(replay);
 	if (r < 0)
 		return reterr_set(err, r, "the small files of space/ cannot be read: %s",
 				  strerror(-r));
 
+	return 0;
+}
+
+/* The first time: nobody reads what is removed. */
+static void replay_tidy(struct replay *replay)
+{
+	struct space *space = replay->space;
 	struct engine_stats stats;
 	engine_stats(space->engine, &stats);
 	if (stats.read_only || stats.damaged || fs_options(space->fs)->read_only ||
 	    !replay_should_compact(replay))
-		return 0;
+		return;
 	struct reterr why = {0};
-	r = replay_compact(replay, &why);
-	if (r < 0)
+	if (replay_compact(replay, &why) < 0)
 		fs_report(space->fs, &why); /* they are all there, only larger than need be */
-	return 0;
+}
+
+/* With change held: what is in no frame yet gets one, so that it is replayed with the rest. */
+static int replay_flush(struct space *space, struct reterr *err)
+{
+	for (;;) {
+		pthread_mutex_lock(&space->lock);
+		struct small_file *file = space->files;
+		while (file && !(file->dirty && file->linked))
+			file = file->next;
+		if (file)
+			node_ref(&file->node, 1);
+		pthread_mutex_unlock(&space->lock);
+		if (!file)
+			return 0;
+		int r = space_log_flush(space, file, err);
+		small_file_put(space, file);
+		if (r < 0)
+			return r;
+	}
+}
+
+static int replay_run(struct space *space, bool again, struct reterr *err)
+{
+	struct replay replay = {.space = space,
+				.table = {.count_max = SPACE_FILES_MAX},
+				.payload = malloc(SMALL_FILE_PAYLOAD_MAX)};
+	if (!replay.payload)
+		return -ENOMEM;
+	pthread_mutex_lock(&space->change);
+	int r = again ? replay_flush(space, err) : 0;
+	if (r == 0)
+		r = replay_all(&replay, err);
+	if (r == 0 && !again)
+		replay_tidy(&replay);
+	pthread_mutex_unlock(&space->change);
+	small_table_done(&replay.table);
+	free(replay.sources);
+	free(replay.payload);
+	return r;
 }
 
 int space_replay(struct space *space, struct reterr *err)
 {
-	struct replay replay = {.space = space, .payload = malloc(SMALL_FILE_PAYLOAD_MAX)};
-	if (!replay.payload)
-		return -ENOMEM;
-	pthread_mutex_lock(&space->change);
-	int r = replay_all(&replay, err);
-	pthread_mutex_unlock(&space->change);
-	free(replay.sources);
-	free(replay.payload);
+	return replay_run(space, false, err);
+}
+
+int space_replay_again(struct space *space, struct reterr *err)
+{
+	int r = replay_run(space, true, err);
+	space_touch(space);
 	return r;
+}
+
+int space_restored(struct fs *fs, const struct uuid *uuid, struct reterr *err)
+{
+	struct space *space = fs_state(fs, FS_MODULE_SPACE);
+	struct engine_segment *segment = engine_segment_find(space->engine, uuid);
+	struct engine_frame frame;
+
+	if (!segment || engine_frame_at(space->engine, segment, 0, &frame) < 0 ||
+	    frame.format != ENGINE_FORMAT_SMALL_FILE)
+		return 0;
+	return space_replay_again(space, err);
 }

@@ -1,6 +1,7 @@
 /*
- * space/space_root. Every root that was shown is a file of its own that never changes: a reader keeps what it
- * opened, and the kernel may keep its bytes. Which one the name leads to is decided at each lookup.
+ * space/space_root. Every root that was shown is a file of its own that never changes: a reader
+ * keeps what it opened, and the kernel may keep its bytes. Which one the name leads to is decided
+ * at each lookup.
  */
 #include <errno.h>
 #include <string.h>
@@ -116,8 +117,8 @@ int space_root_publish(struct call *call, struct small_file *file)
 		r = root_json_parse((struct slice){.data = text, .size = size}, &pointer,
 				    &call->err);
 	/*
-	 * The base is whatever is current now: POSIX gives a rename no other, and the lock orders clients. 1 is a dangling
-	 * root, which is shown as well.
+	 * The base is whatever is current now: POSIX gives a rename no other, and the lock orders
+	 * clients. 1 is a dangling root, which is shown as well.
 	 */
 	if (r == 0)
 		r = engine_root_publish(call->engine, ENGINE_ROOT_EXPECT_ANY, &pointer, text, size,

@@ -1,7 +1,7 @@
 /*
- * space/<uuid>: a foreign segment, which clients append to byte by byte. Its bytes are taken as they come; the offset
- * of a write through O_APPEND means nothing, as with every file. Other segments can be opened here for reading, since
- * a root may point into them.
+ * space/<uuid>: a foreign segment, which clients append to byte by byte. Its bytes are taken as
+ * they come; the offset of a write through O_APPEND means nothing, as with every file. Other
+ * segments can be opened here for reading, since a root may point into them.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -33,8 +33,8 @@ void space_segment_entry(const struct call *call, const struct engine_segment_in
 	segment_file_attr(call, info, segment_is_writable(info) ? 0644 : 0444, ret);
 	ret->attr.st_blksize = SEGMENT_BLOCK_SIZE;
 	/*
-	 * Foreign segments grow through this node only, so the kernel sees every change. One without a byte may go
-	 * without the kernel's doing.
+	 * Foreign segments grow through this node only, so the kernel sees every change. One
+	 * without a byte may go without the kernel's doing.
 	 */
 	if (info->class == ENGINE_CLASS_FOREIGN) {
 		ret->attr_timeout = FS_FOREVER;
@@ -151,7 +151,10 @@ static int segment_write(struct call *call, uint64_t handle, int flags, const vo
 	int r = segment_info(call, &segment, &info);
 	if (r < 0)
 		return r;
-	/* The kernel lets one write of a file through at a time, so the length does not move meanwhile. */
+	/*
+	 * The kernel lets one write of a file through at a time, so the length does not move
+	 * meanwhile.
+	 */
 	if (!(flags & O_APPEND) && offset != info.length)
 		return -EPERM;
 	/* The first byte of a part makes files. */

@@ -1,4 +1,7 @@
-/* The libfuse that this module is written for: the only place, with version.c, that asks for versions. */
+/*
+ * The libfuse that this module is written for: the only place, with version.c, that asks for
+ * versions.
+ */
 #ifndef PROTOFS_FS_VERSION_H
 #define PROTOFS_FS_VERSION_H
 
@@ -10,7 +13,8 @@
 #include "base/reterr.h"
 
 /*
- * The library that runs must be one that the headers fit: 3.14 or later of the 3 series. Later ones than 3.14 are untested.
+ * The library that runs must be one that the headers fit: 3.14 or later of the 3 series. Later ones
+ * than 3.14 are untested.
  * -ENOTSUP.
  */
 MUST_CHECK int version_check(struct reterr *err);

@@ -1,13 +1,15 @@
 /*
  * What a view implements, and what the core gives it.
  *
- * A view is one kind of node: a directory, or the files that look alike. For every request the core finds the
- * view by the bits of the node id, calls one operation of it, and sends the one reply: results leave through the last
- * arguments, errors as -errno. An operation never replies itself, never parks anything and never sees libfuse.
+ * A view is one kind of node: a directory, or the files that look alike. For every request the core
+ * finds the view by the bits of the node id, calls one operation of it, and sends the one reply:
+ * results leave through the last arguments, errors as -errno. An operation never replies itself,
+ * never parks anything and never sees libfuse.
  *
- * Operations run on a receiver. One that may wait for the disk, for a lock or for anything else says so first, with
- * call_block(); it then goes on in straight line, while another thread receives. From there on an interrupt (kill -9
- * of the caller) answers EINTR at once and drops the operation's result: the work is still finished.
+ * Operations run on a receiver. One that may wait for the disk, for a lock or for anything else
+ * says so first, with call_block(); it then goes on in straight line, while another thread
+ * receives. From there on an interrupt (kill -9 of the caller) answers EINTR at once and drops the
+ * operation's result: the work is still finished.
  *
  * NULL operations have a sensible answer, named at each.
  */
@@ -38,15 +40,15 @@ struct call {
 	struct fs *fs;
 	struct engine *engine;
 	uint64_t id;       /* the node that the operation is about */
-	struct node *node; /* it, if it is an allocated one; referenced during the call. Else NULL */
+	struct node *node; /* it, if it is an allocated one, with a reference; else NULL */
 	uid_t uid;         /* the caller's */
 	gid_t gid;
 	pid_t pid; /* a thread's id: see call_process() */
 	mode_t umask;
 	/*
-	 * Why it failed, for .ctl/errors: an operation that returns an error which the name does not explain sets it
-	 * (reterr_set(&call->err, ...)), and passes &call->err to the engine. EIO, EBADMSG and ENOSPC
-	 * are recorded even without.
+	 * Why it failed, for .ctl/errors: an operation that returns an error which the name does
+	 * not explain sets it (reterr_set(&call->err, ...)), and passes &call->err to the engine.
+	 * EIO, EBADMSG and ENOSPC are recorded even without.
 	 */
 	struct reterr err;
 
@@ -55,12 +57,14 @@ struct call {
 	struct park_wait wait;
 };
 
-/* This operation may wait from here on. May be called more than once. Call it before taking locks. */
+/*
+ * This operation may wait from here on. May be called more than once. Call it before taking locks.
+ */
 void call_block(struct call *call);
 
 /*
- * The same for what must not be done twice: a caller who is told EINTR tries again. So only one that is being killed
- * is answered early. Writes, renames, publications.
+ * The same for what must not be done twice: a caller who is told EINTR tries again. So only one
+ * that is being killed is answered early. Writes, renames, publications.
  */
 void call_leave(struct call *call);
 
@@ -111,9 +115,10 @@ struct setting {
 struct listing;
 
 /*
- * Adds NAME at the position NEXT, which READDIR gets as its offset to go on behind it (above 0; stable while the directory is
- * open). False if it does not fit: the operation then returns 0. Uses the id, the type in attr.st_mode and, if the
- * kernel asked for attributes (listing_wants_attr), all of ENTRY.
+ * Adds NAME at the position NEXT, which READDIR gets as its offset to go on behind it (above 0;
+ * stable while the directory is open). False if it does not fit: the operation then returns 0. Uses
+ * the id, the type in attr.st_mode and, if the kernel asked for attributes (listing_wants_attr),
+ * all of ENTRY.
  */
 MUST_CHECK bool listing_add(struct listing *listing, const char *name, const struct entry *entry,
 			    uint64_t next);
@@ -125,15 +130,18 @@ struct view {
 	const char *name; /* for messages */
 
 	/*
-	 * Every node: GETATTR. HANDLE is the open file's, NULL without one. NULL operation: -ENOSYS is never sent;
-	 * a view must have it.
+	 * Every node: GETATTR. HANDLE is the open file's, NULL without one. NULL operation: -ENOSYS
+	 * is never sent; a view must have it.
 	 */
 	int (*getattr)(struct call *call, const uint64_t *handle, struct entry *ret);
 	/* NULL: EROFS for fixed and computed nodes of read-only views (`read_only`), else EPERM. */
 	int (*setattr)(struct call *call, const uint64_t *handle, const struct setting *setting,
 		       struct entry *ret);
 
-	/* ---- Directories. NULL lookup: ENOTDIR. NULL of the changing ones: EROFS if `read_only`, else EPERM. */
+	/*
+	 * ---- Directories. NULL lookup: ENOTDIR. NULL of the changing ones: EROFS if `read_only`,
+	 * else EPERM.
+	 */
 	int (*lookup)(struct call *call, const char *name, struct entry *ret);
 	int (*opendir)(struct call *call, struct opened *ret); /* NULL: 0, no handle */
 	int (*readdir)(struct call *call, uint64_t handle, uint64_t offset,
@@ -154,8 +162,8 @@ struct view {
 	/* ---- Files */
 	int (*open)(struct call *call, int flags, struct opened *ret);
 	/*
-	 * Fills DATA, or points RET at bytes that stay valid until RELEASE; sets RET's size, less than SIZE only at the end.
-	 * FLAGS are those of the open file (O_DIRECT may change: fcntl).
+	 * Fills DATA, or points RET at bytes that stay valid until RELEASE; sets RET's size, less
+	 * than SIZE only at the end. FLAGS are those of the open file (O_DIRECT may change: fcntl).
 	 */
 	int (*read)(struct call *call, uint64_t handle, int flags, void *data, size_t size,
 		    uint64_t offset, struct slice *ret);
@@ -187,8 +195,8 @@ struct engine *fs_engine(const struct fs *fs);
 struct node_table *fs_nodes(const struct fs *fs);
 
 /*
- * They begin an attr: zeroed, with id, type and mode, owner, link count, block size 4096; times are in ns.
- * SIZE also sets st_blocks. A directory's link count is 2 + SUBDIRECTORIES.
+ * They begin an attr: zeroed, with id, type and mode, owner, link count, block size 4096; times are
+ * in ns. SIZE also sets st_blocks. A directory's link count is 2 + SUBDIRECTORIES.
  */
 void attr_file(const struct fs *fs, struct stat *attr, uint64_t id, mode_t mode, uint64_t size,
 	       uint64_t mtime_ns);
@@ -203,8 +211,8 @@ uint64_t fs_started_ns(const struct fs *fs);
 struct engine_segment *call_segment(const struct call *call);
 
 /*
- * Tell the kernel that what it remembers is no longer true. They wait for the kernel: only after call_block(), without
- * locks, and not for a directory whose own request is being served.
+ * Tell the kernel that what it remembers is no longer true. They wait for the kernel: only after
+ * call_block(), without locks, and not for a directory whose own request is being served.
  */
 void fs_forget_entry(struct fs *fs, uint64_t parent, const char *name);
 void fs_forget_data(struct fs *fs, uint64_t id);
@@ -229,13 +237,13 @@ enum fs_module {
 
 struct module {
 	/*
-	 * Enters the views into the dispatch (fs_set_view, node_add_fixed) and makes the module's state, which
-	 * fs_state() then returns. Before the mount, one after the other.
+	 * Enters the views into the dispatch (fs_set_view, node_add_fixed) and makes the module's
+	 * state, which fs_state() then returns. Before the mount, one after the other.
 	 */
 	int (*start)(struct fs *fs, struct reterr *err, void **ret_state);
 	/*
-	 * May be NULL; STATE is not. After the last call. The allocated nodes that are left are freed after it, so
-	 * their free() must not need STATE then.
+	 * May be NULL; STATE is not. After the last call. The allocated nodes that are left are
+	 * freed after it, so their free() must not need STATE then.
 	 */
 	void (*stop)(struct fs *fs, void *state);
 };
@@ -254,8 +262,8 @@ void fs_set_face(struct fs *fs, enum node_face face, const struct view *view);
 void fs_add_fixed(struct fs *fs, enum node_fixed id, const struct view *view);
 
 /*
- * Calls a lookup or getattr of another view, e.g. to show wal/in inside wal/: fills ENTRY as that node's own
- * getattr does, with an endless entry_timeout.
+ * Calls a lookup or getattr of another view, e.g. to show wal/in inside wal/: fills ENTRY as that
+ * node's own getattr does, with an endless entry_timeout.
  */
 MUST_CHECK int fs_entry_of(struct call *call, uint64_t id, struct entry *ret);
 

@@ -7,7 +7,7 @@
 #include "fs/segment_file.h"
 #include "fs/space.h"
 
-/* ---- Names ------------------------------------------------------------------------------------ */
+/* ---- Names ----------------------------------------------------------------------------------- */
 
 static const char root_name[] = "space_root";
 static const char lock_name[] = "space_root.lock";
@@ -48,12 +48,21 @@ static int name_check(const char *name)
 	return strlen(name) > SMALL_FILE_NAME_MAX ? -ENAMETOOLONG : 0;
 }
 
-/* ---- The directory ---------------------------------------------------------------------------- */
+/* ---- The directory --------------------------------------------------------------------------- */
 
 static int space_getattr(struct call *call, const uint64_t *handle, struct entry *ret)
 {
 	(void)handle;
+	struct space *space = space_of(call);
 	attr_directory(call->fs, &ret->attr, call->id, 0755, 0);
+	pthread_mutex_lock(&space->lock);
+	uint64_t changed_ns = space->changed_ns;
+	pthread_mutex_unlock(&space->lock);
+	if (changed_ns > 0) {
+		ret->attr.st_mtim.tv_sec = (time_t)(changed_ns / 1000000000);
+		ret->attr.st_mtim.tv_nsec = (long)(changed_ns % 1000000000);
+		ret->attr.st_ctim = ret->attr.st_mtim;
+	}
 	ret->attr_timeout = FS_FOREVER;
 	return 0;
 }
@@ -63,8 +72,8 @@ static void entry_of_file(struct call *call, struct small_file *file, struct ent
 {
 	small_file_entry(call, file, ret);
 	/*
-	 * Ours goes, but the name's keeps it until the reply; and if another thread takes the name away in between, the
-	 * kernel gets ESTALE for the node and looks again.
+	 * Ours goes, but the name's keeps it until the reply; and if another thread takes the name
+	 * away in between, the kernel gets ESTALE for the node and looks again.
 	 */
 	node_unref(fs_nodes(call->fs), &file->node, 1);
 }
@@ -95,6 +104,14 @@ static int space_lookup(struct call *call, const char *name, struct entry *ret)
 	return 0;
 }
 
+/* Passes R on; a success has changed the directory. */
+static int space_changed(struct call *call, int r)
+{
+	if (r == 0)
+		space_touch(space_of(call));
+	return r;
+}
+
 static int space_create_any(struct call *call, const char *name, mode_t mode, int flags,
 			    struct entry *ret, struct opened *ret_opened)
 {
@@ -122,15 +139,16 @@ static int space_create_any(struct call *call, const char *name, mode_t mode, in
 static int space_create(struct call *call, const char *name, mode_t mode, int flags,
 			struct entry *ret, struct opened *ret_opened)
 {
-	return space_create_any(call, name, mode, flags, ret, ret_opened);
+	int r = space_create_any(call, name, mode, flags, ret, ret_opened);
+	return space_changed(call, r);
 }
 
 static int space_mknod(struct call *call, const char *name, mode_t mode, struct entry *ret)
 {
-	return space_create_any(call, name, mode, 0, ret, NULL);
+	return space_changed(call, space_create_any(call, name, mode, 0, ret, NULL));
 }
 
-static int space_unlink(struct call *call, const char *name)
+static int space_unlink_any(struct call *call, const char *name)
 {
 	struct uuid uuid;
 	switch (space_name_of(name, &uuid)) {
@@ -145,6 +163,11 @@ static int space_unlink(struct call *call, const char *name)
 		break;
 	}
 	return small_file_unlink(call, name);
+}
+
+static int space_unlink(struct call *call, const char *name)
+{
+	return space_changed(call, space_unlink_any(call, name));
 }
 
 /* The rename of a file over space_root. */
@@ -172,7 +195,7 @@ static int space_publish(struct call *call, const char *from, unsigned flags)
 	return r;
 }
 
-static int space_rename(struct call *call, const char *from, const char *to, unsigned flags)
+static int space_rename_any(struct call *call, const char *from, const char *to, unsigned flags)
 {
 	struct uuid uuid;
 	int r = name_check(to);
@@ -197,6 +220,11 @@ static int space_rename(struct call *call, const char *from, const char *to, uns
 	return small_file_rename(call, from, to, flags);
 }
 
+static int space_rename(struct call *call, const char *from, const char *to, unsigned flags)
+{
+	return space_changed(call, space_rename_any(call, from, to, flags));
+}
+
 static int space_fsyncdir(struct call *call)
 {
 	struct space *space = space_of(call);
@@ -211,9 +239,12 @@ static int space_fsyncdir(struct call *call)
 	return space_log_commit(space, &call->err);
 }
 
-/* ---- The listing ------------------------------------------------------------------------------ */
+/* ---- The listing ----------------------------------------------------------------------------- */
 
-/* Positions: 1 behind the lock, 2 behind the root; then segments by number, then files by the order of their creation. */
+/*
+ * Positions: 1 behind the lock, 2 behind the root; then segments by number, then files by the order
+ * of their creation.
+ */
 enum { POSITION_LOCK = 1, POSITION_ROOT = 2 };
 #define POSITION_SEGMENTS ((uint64_t)1 << 32)
 #define POSITION_FILES ((uint64_t)1 << 40)
@@ -313,7 +344,7 @@ static const struct view view_space = {
 	.rename = space_rename,
 };
 
-/* ---- The module ------------------------------------------------------------------------------- */
+/* ---- The module ------------------------------------------------------------------------------ */
 
 static int space_start(struct fs *fs, struct reterr *err, void **ret_state)
 {

@@ -10,7 +10,7 @@ static const char wal_sum_suffix[] = ".sum";
 
 enum { WAL_NAME_SIZE = UUID_TEXT_LENGTH + sizeof(wal_sum_suffix) };
 
-/* ---- The files -------------------------------------------------------------------------------- */
+/* ---- The files ------------------------------------------------------------------------------- */
 
 static int wal_file_getattr(struct call *call, const uint64_t *handle, struct entry *ret)
 {
@@ -46,7 +46,7 @@ static const struct view view_wal_file = {
 	.read_only = true,
 };
 
-/* ---- The directory ---------------------------------------------------------------------------- */
+/* ---- The directory --------------------------------------------------------------------------- */
 
 static void wal_entry(struct call *call, const struct engine_segment_info *info,
 		      enum node_face face, struct entry *ret)
@@ -125,8 +125,8 @@ static bool wal_list_segment(struct call *call, const struct engine_segment_info
 }
 
 /*
- * Positions: 1 behind "in"; 2n behind segment n, 2n + 1 behind its sums. Numbers begin at 1 and only grow, so
- * a listing that goes on while segments come misses none that was there.
+ * Positions: 1 behind "in"; 2n behind segment n, 2n + 1 behind its sums. Numbers begin at 1 and
+ * only grow, so a listing that goes on while segments come misses none that was there.
  */
 static int wal_readdir(struct call *call, uint64_t handle, uint64_t offset, struct listing *listing)
 {
@@ -166,7 +166,7 @@ static const struct view view_wal = {
 	.read_only = true,
 };
 
-/* ---- The module ------------------------------------------------------------------------------- */
+/* ---- The module ------------------------------------------------------------------------------ */
 
 static int wal_start(struct fs *fs, struct reterr *err, void **ret_state)
 {

@@ -28,6 +28,7 @@
 #include <unistd.h>
 
 #include "fs/inbox.h"
+#include "fs/space.h"
 #include "fs/sum_file.h"
 #include "fs/view.h"
 
@@ -228,6 +229,10 @@ MUST_CHECK static int take_in(struct call *call, struct pair *pair, const struct
 		return r;
 
 	say_what_was_not_checked(call, &pair->uuid, copy->size, verdict);
+	/* It is in: small files that cannot be shown now are there after the next mount. */
+	struct reterr why = {0};
+	if (space_restored(call->fs, &pair->uuid, &why) < 0)
+		fs_report(call->fs, &why);
 	pair->segment->entered = true;
 	blob_done(copy);
 	if (pair->sum) {

@@ -1,7 +1,8 @@
 /*
- * The segment may grow between the stat, the open and the reads of a copying program, which believes the size
- * that it was told. So all who have a .sum open share one text, and while it is open its size is what stat shows:
- * what is copied is whole, and what the segment gained is in the next copy.
+ * The segment may grow between the stat, the open and the reads of a copying program, which
+ * believes the size that it was told. So all who have a .sum open share one text, and while it is
+ * open its size is what stat shows: what is copied is whole, and what the segment gained is in the
+ * next copy.
  */
 #include "fs/wal_sum.h"
 

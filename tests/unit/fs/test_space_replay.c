@@ -222,6 +222,73 @@ START_TEST(test_compaction)
 }
 END_TEST
 
+/* Frames of a restored segment, as a copy brings them. */
+static void restore(const char *uuid_text, uint64_t seq, const char *name, const char *content)
+{
+	struct small_file_change change = {.op = SMALL_FILE_SET, .seq = seq, .mode = 0600};
+	struct buf bytes = {.max = MIB};
+	struct engine_stage *stage;
+	struct uuid uuid;
+	struct reterr err = {0};
+
+	strcpy(change.name, name);
+	change.content = (struct slice){.data = (const uint8_t *)content, .size = strlen(content)};
+	ck_assert_int_eq(buf_append_zeros(&bytes, ENGINE_FRAME_HEADER_SIZE), 0);
+	ck_assert_int_eq(small_file_encode(&change, &bytes), 0);
+	ck_assert_int_eq(buf_append(&bytes, content, strlen(content)), 0);
+	store_le64(bytes.data, bytes.size - ENGINE_FRAME_HEADER_SIZE);
+	bytes.data[8] = ENGINE_FORMAT_SMALL_FILE;
+
+	ck_assert_int_eq(uuid_parse(uuid_text, &uuid), 0);
+	ck_assert_int_eq(engine_stage_new(engine, &stage), 0);
+	ck_assert_int_eq(engine_stage_write(stage, bytes.data, bytes.size, 0), 0);
+	ck_assert_msg(engine_import(engine, &uuid, stage, &err) == 0, "%s", err.text);
+	engine_stage_free(stage);
+	buf_done(&bytes);
+	ck_assert_msg(space_restored(fs, &uuid, &err) == 0, "%s", err.text);
+}
+
+/* Restored segments come in any order, and what was there stays what it is. */
+START_TEST(test_restored)
+{
+	append(SMALL_FILE_SET, 1, "mine", "stays");
+	append(SMALL_FILE_SET, 2, "both", "old");
+	struct space *space = space_open();
+	struct small_file *mine = small_file_get(space, "mine");
+	ck_assert_ptr_nonnull(mine);
+	restore("0f8fad5b-d9cb-469f-a165-70867728950e", 60, "both", "newest");
+	restore("1f8fad5b-d9cb-469f-a165-70867728950e", 50, "both", "newer");
+	restore("2f8fad5b-d9cb-469f-a165-70867728950e", 55, "theirs", "restored");
+	check_file(space, "both", "newest");
+	check_file(space, "mine", "stays");
+	check_file(space, "theirs", "restored");
+	ck_assert_uint_eq(space->linked, 3);
+	ck_assert_uint_eq(space->next_seq, 61);
+
+	/* The same node: who has it open, and the kernel, need not notice. */
+	struct small_file *again = small_file_get(space, "mine");
+	ck_assert_ptr_eq(again, mine);
+	small_file_put(space, again);
+	small_file_put(space, mine);
+	fs_free(fs);
+}
+END_TEST
+
+START_TEST(test_too_many)
+{
+	char name[32];
+	for (unsigned i = 0; i < SPACE_FILES_MAX + 3; i++) {
+		snprintf(name, sizeof(name), "file %u", i);
+		append(SMALL_FILE_SET, i + 1, name, "x");
+	}
+	struct space *space = space_open();
+	ck_assert_uint_eq(space->linked, SPACE_FILES_MAX);
+	check_file(space, "file 0", "x");
+	check_file(space, name, NULL);
+	fs_free(fs);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("space_replay");
@@ -232,6 +299,8 @@ int main(void)
 	tcase_add_test(tests, test_half_copy);
 	tcase_add_test(tests, test_bad_frames);
 	tcase_add_test(tests, test_compaction);
+	tcase_add_test(tests, test_restored);
+	tcase_add_test(tests, test_too_many);
 	suite_add_tcase(suite, tests);
 	SRunner *runner = srunner_create(suite);
 	srunner_run_all(runner, CK_NORMAL);
