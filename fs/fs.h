@@ -55,7 +55,7 @@ struct fs_options {
 
 	/* Threads that wait for requests; 0: one for two processors, 4 at most. */
 	unsigned receivers;
-	unsigned spin_us;   /* how long a receiver polls before it sleeps; 0 never */
+	unsigned spin_us;         /* how long a receiver polls before it sleeps; 0 never */
 	uint64_t blob_size_max;   /* of an atom written through atoms/in; 0 is the default */
 	uint64_t read_ahead_size; /* bytes; 0 is 8 MiB */
 

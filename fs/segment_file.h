@@ -27,7 +27,6 @@ MUST_CHECK int segment_file_read(struct call *call, struct engine_segment *segme
 int segment_file_view_read(struct call *call, uint64_t handle, int flags, void *data, size_t size,
 			   uint64_t offset, struct slice *ret);
 
-
 /* struct view's getxattr and listxattr of it. */
 int segment_file_getxattr(struct call *call, const char *name, struct buf *ret);
 int segment_file_listxattr(struct call *call, struct buf *ret);
