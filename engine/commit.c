@@ -168,7 +168,8 @@ static void move_frames(const struct wal *from, struct wal *to)
 	}
 }
 
-static int swap_part(struct engine_segment *segment, struct wal *fresh)
+/* L: RET_EMPTY: the poisoned part, if it never held a durable byte and is no part of the segment any more. */
+static int swap_part(struct engine_segment *segment, struct wal *fresh, struct part **ret_empty)
 {
 	struct wal *old = segment->wal;
 	struct part *part;
@@ -185,7 +186,14 @@ static int swap_part(struct engine_segment *segment, struct wal *fresh)
 		return r;
 	}
 	move_frames(old, fresh);
-	segment->parts[segment->part_count - 2]->end = fresh->start;
+	struct part **ended = &segment->parts[segment->part_count - 2];
+	if ((*ended)->start == fresh->start) {
+		*ret_empty = *ended;
+		*ended = part;
+		segment->part_count--;
+	} else {
+		(*ended)->end = fresh->start;
+	}
 	segment->wal = fresh;
 	segment->poisoned = false;
 	return 0;
@@ -219,6 +227,7 @@ int segment_read_head(struct engine_segment *segment, uint64_t end, uint8_t **re
 static int repair(struct engine_segment *segment, struct reterr *err)
 {
 	struct engine *e = segment->engine;
+	struct part *empty = NULL;
 	struct wal *fresh = NULL;
 	uint8_t *head;
 
@@ -243,8 +252,9 @@ static int repair(struct engine_segment *segment, struct reterr *err)
 	if (r == 0) {
 		segment_lock(segment);
 		wal_reserved(fresh, &space);
-		r = swap_part(segment, fresh);
+		r = swap_part(segment, fresh, &empty);
 		segment_unlock(segment);
+		part_unref(empty);
 	}
 	if (r < 0) {
 		wal_free(fresh);

@@ -77,9 +77,14 @@ static int make_file(struct wal *wal)
 	part_dir(PART_DATA, &wal->segment, dir);
 	part_path(PART_DATA, &wal->segment, wal->start, path);
 	int r = make_directory(wal);
+	/*
+	 * What is there is a part that never held a durable byte: of a crash, or poisoned just now. That one may still be
+	 * written to, so that it must not be the same file.
+	 */
 	if (r == 0)
-		r = disk_open(wal->disk, path,
-			      DISK_WRITE | DISK_CREATE | DISK_REPLACE | DISK_DIRECT, &wal->file);
+		r = disk_unlink(wal->disk, path);
+	if (r == 0 || r == -ENOENT)
+		r = disk_open(wal->disk, path, DISK_WRITE | DISK_CREATE | DISK_DIRECT, &wal->file);
 	/* The final size at once, so that no commit has to record a new one. */
 	if (r == 0)
 		r = disk_truncate(wal->file, part_table_offset(g, PART_TABLE_COPIES));
