@@ -307,6 +307,23 @@ static int recover_open_segments(struct engine *e)
 	return 0;
 }
 
+/*
+ * A table that a killed process had just renamed is seen by us, but nobody has synced its name; with the record that
+ * comes next the catalogue would rely on it.
+ */
+static int seal_recovered(struct engine_segment *segment, struct reterr *err)
+{
+	char path[DISK_PATH_MAX];
+
+	if (segment->sealed) {
+		part_dir(PART_TABLE, &segment->uuid, path);
+		int r = disk_sync_dir(segment->engine->disk, path);
+		if (r < 0)
+			return reterr_set(err, r, "%s: %s", path, strerror(-r));
+	}
+	return segment_seal_ended(segment, err);
+}
+
 /* An import that a crash cut short is no segment: its source is still where it was. */
 static int finish_segments(struct engine *e, struct reterr *err)
 {
@@ -321,7 +338,7 @@ static int finish_segments(struct engine *e, struct reterr *err)
 		if (segment->class == ENGINE_CLASS_RESTORED && segment->epoch <= 1)
 			r = engine_segment_remove(e, segment);
 		else
-			r = segment_seal_ended(segment, err);
+			r = seal_recovered(segment, err);
 		/* On a full disk the part stays as it is; the background seals it when there is room. */
 		if (r < 0 && r != -ENOSPC)
 			return r;
