@@ -30,7 +30,7 @@
  *        0    8  magic "rootkept"
  *        8    4  version, 1
  *       12    4  zero
- *       16    8  first seq that is kept
+ *       16    8  first seq that is kept; 1, or not above the next field
  *       24    8  acknowledged: the last seq when this file was written, all up to it durable
  *       32   16  zeros
  *       48   16  XXH3-128 of bytes 0 to 47
@@ -201,8 +201,9 @@ int root_log_decode_kept(struct slice in, struct root_log_kept *ret)
 		.first = load_le64(p + 16),
 		.acknowledged = load_le64(p + 24),
 	};
-	if (kept.first == 0 || kept.first > ROOT_LOG_SEQ_MAX ||
-	    kept.acknowledged > ROOT_LOG_SEQ_MAX)
+	/* The last record is never given up: what is kept begins at an acknowledged one. */
+	bool possible = kept.first == 1 || kept.first <= kept.acknowledged;
+	if (kept.first == 0 || !possible || kept.acknowledged > ROOT_LOG_SEQ_MAX)
 		return -EBADMSG;
 	*ret = kept;
 	return 0;
