@@ -308,13 +308,18 @@ static int recover_open_segments(struct engine *e)
 }
 
 /*
- * A table that a killed process had just renamed is seen by us, but nobody has synced its name; with the record that
- * comes next the catalogue would rely on it.
+ * A part that begins at the end never held an acknowledged byte; it would be in the way of `cat`. And a table that a
+ * killed process had just renamed is seen by us, but nobody has synced its name; with the record that comes next the
+ * catalogue would rely on it.
  */
 static int seal_recovered(struct engine_segment *segment, struct reterr *err)
 {
 	char path[DISK_PATH_MAX];
 
+	part_path(PART_DATA, &segment->uuid, segment->length, path);
+	int unlinked = disk_unlink(segment->engine->disk, path);
+	if (unlinked < 0 && unlinked != -ENOENT)
+		return reterr_set(err, unlinked, "%s: %s", path, strerror(-unlinked));
 	if (segment->sealed) {
 		part_dir(PART_TABLE, &segment->uuid, path);
 		int r = disk_sync_dir(segment->engine->disk, path);
