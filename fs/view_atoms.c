@@ -24,6 +24,9 @@
 #include "fs/view.h"
 #include "fs/xattr.h"
 
+/* Bytes of a segment whose listing the kernel may keep. */
+#define LISTING_KEPT_MAX ((uint64_t)16 << 20)
+
 /* One of the three files of an atom. */
 struct atom {
 	enum node_kind kind;
@@ -313,7 +316,10 @@ static int segment_lookup(struct call *call, const char *name, struct entry *ret
 	return r;
 }
 
-/* A listing of what never changes may stay with the kernel. */
+/*
+ * A listing of what never changes may stay with the kernel, unless it is a huge one: for 10 million names, to keep
+ * them costs as much as to list them, and to find them again as much as to ask us.
+ */
 static int segment_opendir(struct call *call, struct opened *ret)
 {
 	struct engine_segment *segment = call_segment(call);
@@ -322,8 +328,8 @@ static int segment_opendir(struct call *call, struct opened *ret)
 		return -ENOENT;
 	engine_segment_info(call->engine, segment, &info);
 	bool final = segment_file_is_final(&info);
-	ret->cache_readdir = final;
-	ret->keep_cache = final;
+	ret->cache_readdir = final && info.length <= LISTING_KEPT_MAX;
+	ret->keep_cache = ret->cache_readdir;
 	return 0;
 }
 
