@@ -132,6 +132,10 @@ int wal_open(struct disk *disk, struct pool *pool, const struct part_geometry *g
 		r = make_file(wal);
 	if (r < 0) {
 		wal_free(wal);
+		/* Empty as it is, it would be in the way of `cat`. */
+		char path[DISK_PATH_MAX];
+		part_path(PART_DATA, segment, start, path);
+		(void)!disk_unlink(disk, path);
 		return reterr_set(err, r, "segment %s: a new part at byte %" PRIu64 " cannot be made: %s",
 				  uuid_format(segment, text), start, strerror(-r));
 	}
