@@ -1,7 +1,8 @@
 /*
- * protofs backup: the copy that DESIGN.md describes as file operations. The root is read first, then each segment's
- * sums, then its bytes as far as the sums go: segments only grow, so that all that the root needs is in the copy, whoever writes
- * meanwhile. The copy's root is replaced last: an interrupted backup still is the older one.
+ * protofs backup: the copy that DESIGN.md describes as file operations. The root is read first,
+ * then each segment's sums, then its bytes as far as the sums go: segments only grow, so that all
+ * that the root needs is in the copy, whoever writes meanwhile. The copy's root is replaced last:
+ * an interrupted backup still is the older one.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -56,8 +57,8 @@ static error_t parse_backup(int key, char *arg, struct argp_state *state)
 }
 
 /*
- * How many lines of the older sums still stand. -ESTALE the copy is not an earlier state of this segment: what lies
- * below a whole line never changes, and no segment becomes shorter.
+ * How many lines of the older sums still stand. -ESTALE the copy is not an earlier state of this
+ * segment: what lies below a whole line never changes, and no segment becomes shorter.
  */
 static int lines_in_common(const struct sum_file *old, const struct sum_file *new, size_t *ret)
 {

@@ -57,7 +57,10 @@ int backup_dir_open(const char *path, struct backup_dir *ret, struct reterr *err
 	return 0;
 }
 
-/* Nothing but what a backup has may be there: whoever mistypes DIR must not find files in his home. */
+/*
+ * Nothing but what a backup has may be there: whoever mistypes DIR must not find files in his
+ * home.
+ */
 static int check_names(int top, struct reterr *err)
 {
 	int fd = open_below(top, ".");

@@ -5,8 +5,8 @@
  *	wal/<uuid>	a segment, byte for byte
  *	wal/<uuid>.sum	its sums (fs/sum_file.h)
  *
- * When reading, `current` or ProtoDB's `space_root` may take the place of the first, also in space/, and the segments may
- * lie in the directory itself or in space/.
+ * When reading, `current` or ProtoDB's `space_root` may take the place of the first, also in
+ * space/, and the segments may lie in the directory itself or in space/.
  */
 #ifndef PROTOFS_CMD_BACKUP_DIR_H
 #define PROTOFS_CMD_BACKUP_DIR_H
@@ -33,7 +33,10 @@ MUST_CHECK int backup_dir_open(const char *path, struct backup_dir *ret, struct 
 MUST_CHECK int backup_dir_make(const char *path, struct backup_dir *ret, struct reterr *err);
 void backup_dir_close(struct backup_dir *dir); /* accepts one that failed to open */
 
-/* RET->seq and the rest may be 0: the pointer is what counts. -ENOENT no root; -EBADMSG it is none. */
+/*
+ * RET->seq and the rest may be 0: the pointer is what counts. -ENOENT no root; -EBADMSG it is
+ * none.
+ */
 MUST_CHECK int backup_dir_read_root(const struct backup_dir *dir, struct engine_root *ret,
 				    struct reterr *err);
 /* The last step of a backup, durable. */

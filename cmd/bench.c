@@ -1,6 +1,7 @@
 /*
- * protofs bench: how fast this disk makes 4 KiB durable, and how near the engine comes to it. The ways take turns in
- * short batches, so that whatever else the machine does hits all of them; medians are compared.
+ * protofs bench: how fast this disk makes 4 KiB durable, and how near the engine comes to it. The
+ * ways take turns in short batches, so that whatever else the machine does hits all of them;
+ * medians are compared.
  */
 #include <errno.h>
 #include <fcntl.h>

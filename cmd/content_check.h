@@ -20,7 +20,9 @@ MUST_CHECK int json_check_feed(struct json_check *check, const void *data, size_
 /* After the last piece: the text must be complete. */
 MUST_CHECK int json_check_end(struct json_check *check, struct reterr *err);
 
-/* MessagePack needs all of it at once: exactly one value. -EINVAL as above. Nothing is allocated. */
+/*
+ * MessagePack needs all of it at once: exactly one value. -EINVAL as above. Nothing is allocated.
+ */
 MUST_CHECK int msgpack_check(struct slice whole, struct reterr *err);
 
 #endif

@@ -1,6 +1,6 @@
 /*
- * Going into the background in two steps: the command that the user typed returns only when the work of the daemon
- * stands (it is mounted) or has failed, with its exit code.
+ * Going into the background in two steps: the command that the user typed returns only when the
+ * work of the daemon stands (it is mounted) or has failed, with its exit code.
  */
 #ifndef PROTOFS_CMD_DAEMON_H
 #define PROTOFS_CMD_DAEMON_H
@@ -12,8 +12,9 @@ struct daemon {
 };
 
 /*
- * Forks. In the child: 0, in a session of its own, stderr still the user's. The parent exits with the code that
- * daemon_ready() or daemon_fail() sends, or with 1 and a message if the child dies. -errno if it cannot fork.
+ * Forks. In the child: 0, in a session of its own, stderr still the user's. The parent exits with
+ * the code that daemon_ready() or daemon_fail() sends, or with 1 and a message if the child dies.
+ * -errno if it cannot fork.
  */
 MUST_CHECK int daemon_fork(struct daemon *ret);
 

@@ -1,5 +1,6 @@
 /*
- * Whole reads and writes of ordinary files. All retry after a signal and continue short transfers; -errno.
+ * Whole reads and writes of ordinary files. All retry after a signal and continue short transfers;
+ * -errno.
  */
 #ifndef PROTOFS_CMD_IO_H
 #define PROTOFS_CMD_IO_H
@@ -18,7 +19,10 @@ MUST_CHECK int io_write(int fd, const void *data, size_t size);
 /* Fewer than SIZE bytes only at the end of the file. */
 MUST_CHECK int io_read_at(int fd, void *data, size_t size, uint64_t offset, size_t *ret);
 
-/* The whole of NAME below the directory AT (AT_FDCWD too), after what BUF holds. -EFBIG beyond its ceiling. */
+/*
+ * The whole of NAME below the directory AT (AT_FDCWD too), after what BUF holds. -EFBIG beyond its
+ * ceiling.
+ */
 MUST_CHECK int io_read_file(int at, const char *name, struct buf *buf);
 
 /* Replaces NAME below AT atomically and durably, by way of NAME.tmp. */

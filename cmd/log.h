@@ -1,6 +1,7 @@
 /*
- * The program's one way to tell a human something: "protofs: MESSAGE" on stderr, or syslog or a log file once
- * mount runs as a daemon. Only cmd/ and fs/ log; the layers beneath return what happened.
+ * The program's one way to tell a human something: "protofs: MESSAGE" on stderr, or syslog or a
+ * log file once mount runs as a daemon. Only cmd/ and fs/ log; the layers beneath return what
+ * happened.
  *
  * Threads: log_*() from any; log_to_*() and log_adjust() before there is more than one.
  */

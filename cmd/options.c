@@ -210,15 +210,15 @@ static int set_known(struct options *options, const struct option *option, const
 	char *field = (char *)options + option->field;
 	uint64_t number = 0;
 
-	if (option->argument && (!value || !*value))
-		return reterr_set(err, -EINVAL, "option %s needs a value: %s=%s", option->name,
-				  option->name, option->argument);
-	if (!option->argument && value)
-		return reterr_set(err, -EINVAL, "option %s takes no value", option->name);
 	if (option->kind == KIND_FLAG) {
+		if (value)
+			return reterr_set(err, -EINVAL, "option %s takes no value", option->name);
 		*(bool *)(void *)field = true;
 		return 0;
 	}
+	if (!value || !*value)
+		return reterr_set(err, -EINVAL, "option %s needs a value: %s=%s", option->name,
+				  option->name, option->argument);
 	if (option->kind == KIND_DURABILITY)
 		return check_durability(value, err);
 	if (option->kind == KIND_PATH)
@@ -309,9 +309,11 @@ static void next_item(const char **rest, char *item)
 
 int options_parse(struct options *options, const char *list, struct reterr *err)
 {
-	char *item = malloc(strlen(list) + 1);
-	int r = item ? 0 : reterr_set(err, -ENOMEM, "out of memory");
+	char *item = calloc(1, strlen(list) + 1);
+	int r = 0;
 
+	if (!item)
+		return reterr_set(err, -ENOMEM, "out of memory");
 	while (r == 0 && *list) {
 		next_item(&list, item);
 		char *value = strchr(item, '=');

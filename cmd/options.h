@@ -1,6 +1,6 @@
 /*
- * Options of a mount. Each has one name, with which it is a flag (--flush-interval 500ms) and an -o option
- * (-o flush_interval=500ms); '-' and '_' are the same in both.
+ * Options of a mount. Each has one name, with which it is a flag (--flush-interval 500ms) and an
+ * -o option (-o flush_interval=500ms); '-' and '_' are the same in both.
  */
 #ifndef PROTOFS_CMD_OPTIONS_H
 #define PROTOFS_CMD_OPTIONS_H
@@ -42,8 +42,8 @@ void options_init(struct options *options);
 void options_done(struct options *options);
 
 /*
- * One option. VALUE is NULL if none was given. -EINVAL there is no such option, or not with such a value: ERR
- * says which and what it takes.
+ * One option. VALUE is NULL if none was given. -EINVAL there is no such option, or not with such a
+ * value: ERR says which and what it takes.
  */
 MUST_CHECK int options_set(struct options *options, const char *name, const char *value,
 			   struct reterr *err);

@@ -1,6 +1,6 @@
 /*
- * A progress bar on stderr, when that is a terminal: one line, redrawn at most ten times a second, gone when
- * the work is done. Elsewhere, and under -q, silent. One bar at a time, one thread.
+ * A progress bar on stderr, when that is a terminal: one line, redrawn at most ten times a second,
+ * gone when the work is done. Elsewhere, and under -q, silent. One bar at a time, one thread.
  */
 #ifndef PROTOFS_CMD_PROGRESS_H
 #define PROTOFS_CMD_PROGRESS_H

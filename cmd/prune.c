@@ -59,7 +59,10 @@ static error_t parse_prune(int key, char *arg, struct argp_state *state)
 	}
 }
 
-/* The oldest root that was published at or after TIME_NS, else the newest one: times never go back. */
+/*
+ * The oldest root that was published at or after TIME_NS, else the newest one: times never go
+ * back.
+ */
 static int first_since(struct where *where, uint64_t time_ns, uint64_t first, uint64_t last,
 		       uint64_t *ret, struct reterr *err)
 {

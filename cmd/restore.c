@@ -1,6 +1,6 @@
 /*
- * protofs restore: makes a store of a backup. It is built beside its place, under STORE.partial, and takes its name when it
- * is whole, so that no half of a store can be mistaken for one.
+ * protofs restore: makes a store of a backup. It is built beside its place, under STORE.partial,
+ * and takes its name when it is whole, so that no half of a store can be mistaken for one.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -123,14 +123,12 @@ static int stage_segment(struct restore *restore, const struct uuid *segment, in
 	size_t n = 1;
 
 	int r = backup_dir_read_sums(&restore->dir, segment, &sums, &cause);
-	if (r == -ENOENT && restore->accept)
-		r = 0;
-	else if (r == -ENOENT)
+	if (r == -ENOENT && !restore->accept)
 		return reterr_set(err, r,
-				  "%s, so nobody can tell whether it is whole; --accept takes "
-				  "it nevertheless",
+				  "%s, so nobody can tell whether it is whole; --accept takes it "
+				  "nevertheless",
 				  cause.text);
-	else if (r < 0)
+	if (r < 0 && r != -ENOENT)
 		return reterr_set(err, r, "%s", store_why(&cause, r));
 	r = stage_summed(restore, fd, stage, &sums, &offset, err);
 	/* A copy that was taken while somebody wrote goes on behind its sums. */

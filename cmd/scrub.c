@@ -1,4 +1,7 @@
-/* protofs scrub: reads every durable byte from the disk against the sum that was recorded when it was written. */
+/*
+ * protofs scrub: reads every durable byte from the disk against the sum that was recorded when it
+ * was written.
+ */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>

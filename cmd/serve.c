@@ -28,9 +28,10 @@ enum {
 };
 
 /*
- * The filesystem that a signal stops and the engine reports to; NULL before and after. `reporting` keeps it alive while
- * a thread of the engine is in it. The signal handler needs no lock: the engine's threads block its signals, and the
- * filesystem's own threads have ended before it is freed.
+ * The filesystem that a signal stops and the engine reports to; NULL before and after. `reporting`
+ * keeps it alive while a thread of the engine is in it. The signal handler needs no lock: the
+ * engine's threads block its signals, and the filesystem's own threads have ended before it is
+ * freed.
  */
 static _Atomic(struct fs *) serving;
 static pthread_mutex_t reporting = PTHREAD_MUTEX_INITIALIZER;
@@ -72,7 +73,10 @@ static void log_event(void *arg, const struct reterr *event)
 	log_warning("%s", event->text);
 }
 
-/* What the engine did that nobody waited for. The filesystem, once there is one, passes it on to log_event. */
+/*
+ * What the engine did that nobody waited for. The filesystem, once there is one, passes it on to
+ * log_event.
+ */
 static void report(void *arg, const struct reterr *event)
 {
 	(void)pthread_mutex_lock(&reporting);
@@ -234,8 +238,8 @@ int serve_run(struct serve *serve)
 	(void)signal(SIGPIPE, SIG_IGN);
 	mask_stops(SIG_BLOCK);
 	/*
-	 * Set, so that it does not grow with the first large buffer that is freed: from then on such buffers would stay
-	 * in each thread's heap, 170 MB of them after a GiB.
+	 * Set, so that it does not grow with the first large buffer that is freed: from then on
+	 * such buffers would stay in each thread's heap, 170 MB of them after a GiB.
 	 */
 	(void)mallopt(M_MMAP_THRESHOLD, BUFFERS_MMAPPED);
 	int r = open_store(serve, &store, &err);

@@ -15,8 +15,8 @@ struct serve {
 };
 
 /*
- * Opens the store, mounts it, serves until it is unmounted or SIGTERM, SIGINT or SIGHUP comes, and closes it. Has
- * logged what went wrong; returns the exit code.
+ * Opens the store, mounts it, serves until it is unmounted or SIGTERM, SIGINT or SIGHUP comes, and
+ * closes it. Has logged what went wrong; returns the exit code.
  */
 MUST_CHECK int serve_run(struct serve *serve);
 

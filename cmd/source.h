@@ -1,6 +1,6 @@
 /*
- * What `protofs put` reads an atom from: a file, or standard input under the name "-". JSON and MessagePack are
- * checked on the way, so that no atom calls itself what it is not.
+ * What `protofs put` reads an atom from: a file, or standard input under the name "-". JSON and
+ * MessagePack are checked on the way, so that no atom calls itself what it is not.
  */
 #ifndef PROTOFS_CMD_SOURCE_H
 #define PROTOFS_CMD_SOURCE_H
@@ -33,15 +33,15 @@ MUST_CHECK int source_open(const char *name, uint8_t format, struct source *ret,
 void source_close(struct source *source); /* accepts a zeroed one */
 
 /*
- * The next bytes, at most SIZE; RET is 0 at the end. -EINVAL they are not of the format; -EIO and other errors
- * of read(2); -EINTR a signal.
+ * The next bytes, at most SIZE; RET is 0 at the end. -EINVAL they are not of the format; -EIO and
+ * other errors of read(2); -EINTR a signal.
  */
 MUST_CHECK int source_next(struct source *source, void *data, size_t size, size_t *ret,
 			   struct reterr *err);
 
 /*
- * Checks all of a sized source and begins again at its first byte; source_next then checks no more. -EINVAL as
- * above.
+ * Checks all of a sized source and begins again at its first byte; source_next then checks no
+ * more. -EINVAL as above.
  */
 MUST_CHECK int source_check(struct source *source, struct reterr *err);
 

@@ -48,7 +48,10 @@ static error_t parse_status(int key, char *arg, struct argp_state *state)
 	}
 }
 
-/* WHERE is opened for each snapshot: a store that gets mounted meanwhile is then reached by its mount. */
+/*
+ * WHERE is opened for each snapshot: a store that gets mounted meanwhile is then reached by its
+ * mount.
+ */
 static int print_snapshot(const struct status *status)
 {
 	CLEANUP(buf_done) struct buf text = {.max = TEXT_MAX};

@@ -68,7 +68,7 @@ int store_disk(const char *path, uint64_t memory_size, struct reterr *err, struc
 static int format(const char *path, const struct engine_format_options *options, struct reterr *err)
 {
 	struct reterr cause = {0};
-	struct store store;
+	struct store store = {0};
 	int r = store_disk(path, 0, err, &store);
 	if (r < 0)
 		return r;

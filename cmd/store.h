@@ -26,17 +26,24 @@ struct store {
 bool store_is_memory(const char *path);
 
 /*
- * The disk under PATH, without looking what lies there. PROTOFS_DISK_PATH in the environment forces how commits
- * reach it: io_uring, threads or buffered. MEMORY_SIZE bounds a "mem:" store, which is made on the spot.
+ * The disk under PATH, without looking what lies there. PROTOFS_DISK_PATH in the environment
+ * forces how commits reach it: io_uring, threads or buffered. MEMORY_SIZE bounds a "mem:" store,
+ * which is made on the spot.
  */
 MUST_CHECK int store_disk(const char *path, uint64_t memory_size, struct reterr *err,
 			  struct store *ret);
 
-/* Makes an empty store in the directory PATH, which is made too if it is not there. ERR says what was in the way. */
+/*
+ * Makes an empty store in the directory PATH, which is made too if it is not there. ERR says what
+ * was in the way.
+ */
 MUST_CHECK int store_make(const char *path, const struct engine_format_options *options,
 			  struct reterr *err);
 
-/* Opens the engine on the disk that store_disk opened. Errors are engine_open's, with what to do about them. */
+/*
+ * Opens the engine on the disk that store_disk opened. Errors are engine_open's, with what to do
+ * about them.
+ */
 MUST_CHECK int store_open(struct store *store, const struct engine_options *options,
 			  struct reterr *err);
 

@@ -1,5 +1,6 @@
 /*
- * What users type and read: sizes, durations, counts, pointers, times. Parsers take the whole text or nothing:
+ * What users type and read: sizes, durations, counts, pointers, times. Parsers take the whole text
+ * or nothing:
  * -EINVAL what it is not, -ERANGE what does not fit.
  */
 #ifndef PROTOFS_CMD_TEXT_H
@@ -15,12 +16,15 @@ struct engine_pointer;
 /* Decimal digits only: no sign, no space, no prefix. */
 MUST_CHECK int text_parse_u64(const char *text, uint64_t *ret);
 
-/* Bytes: digits, then perhaps K, M, G or T (powers of 1024), then perhaps B or iB: 5M, 64KiB, 4096. */
+/*
+ * Bytes: digits, then perhaps K, M, G or T (powers of 1024), then perhaps B or iB: 5M, 64KiB,
+ * 4096.
+ */
 MUST_CHECK int text_parse_size(const char *text, uint64_t *ret);
 
 /*
- * Digits and a unit: ms, s, m, h, d, w. Without a unit the number is in UNIT_DEFAULT_MS; 0 there demands a
- * unit. The result is in milliseconds.
+ * Digits and a unit: ms, s, m, h, d, w. Without a unit the number is in UNIT_DEFAULT_MS; 0 there
+ * demands a unit. The result is in milliseconds.
  */
 MUST_CHECK int text_parse_duration(const char *text, uint64_t unit_default_ms, uint64_t *ret_ms);
 

@@ -1,8 +1,8 @@
 /*
  * The verbs of the program, and what each answers the shell with.
  *
- * A verb parses its own arguments (--help included) and returns an exit code; argv[0] is "protofs VERB".
- * It logs what went wrong once, with what to do about it, and prints its result to stdout.
+ * A verb parses its own arguments (--help included) and returns an exit code; argv[0] is "protofs
+ * VERB". It logs what went wrong once, with what to do about it, and prints its result to stdout.
  */
 #ifndef PROTOFS_CMD_VERB_H
 #define PROTOFS_CMD_VERB_H

@@ -1,7 +1,7 @@
 /*
- * WHERE, the argument of most verbs: a store directory, or the mountpoint of a store. One interface, two
- * implementations: the engine itself (where_direct.c), or the files of the mount (where_mount.c). A store
- * directory that is mounted is reached through its mount.
+ * WHERE, the argument of most verbs: a store directory, or the mountpoint of a store. One
+ * interface, two implementations: the engine itself (where_direct.c), or the files of the mount
+ * (where_mount.c). A store directory that is mounted is reached through its mount.
  *
  * All methods return 0 or -errno and say in ERR what happened. One thread at a time.
  */
@@ -56,8 +56,8 @@ struct where_ops {
 		     struct reterr *err);
 
 	/*
-	 * Fewer than SIZE bytes only at the end of the segment. FROM_DISK: what caches hold does not count, the
-	 * disk is read and verified. -EBADMSG or -EIO damage.
+	 * Fewer than SIZE bytes only at the end of the segment. FROM_DISK: what caches hold does
+	 * not count, the disk is read and verified. -EBADMSG or -EIO damage.
 	 */
 	int (*read)(struct where *where, const struct uuid *segment, void *data, size_t size,
 		    uint64_t offset, bool from_disk, size_t *ret, struct reterr *err);
@@ -65,15 +65,18 @@ struct where_ops {
 	int (*sums)(struct where *where, const struct uuid *segment, struct sum_file *ret,
 		    struct reterr *err);
 
-	/* The kept roots, FIRST to LAST without gaps; both 0 if there is none. -ENOENT a seq that is not kept. */
+	/*
+	 * The kept roots, FIRST to LAST without gaps; both 0 if there is none. -ENOENT a seq that
+	 * is not kept.
+	 */
 	int (*roots)(struct where *where, uint64_t *ret_first, uint64_t *ret_last,
 		     struct reterr *err);
 	int (*root)(struct where *where, uint64_t seq, struct engine_root *ret, struct reterr *err);
 
 	/*
-	 * Publishes WANTED's pointer; if it has a seq, it is that old root again, with its payload. EXPECTED as in
-	 * engine_root_publish. -ESTALE the newest root is another one; -ENODATA no whole atom begins at the pointer. RET
-	 * is the new root.
+	 * Publishes WANTED's pointer; if it has a seq, it is that old root again, with its
+	 * payload. EXPECTED as in engine_root_publish. -ESTALE the newest root is another one;
+	 * -ENODATA no whole atom begins at the pointer. RET is the new root.
 	 */
 	int (*publish)(struct where *where, uint64_t expected, const struct engine_root *wanted,
 		       struct engine_root *ret, struct reterr *err);
@@ -92,12 +95,15 @@ struct where {
 enum where_access { WHERE_READ, WHERE_WRITE };
 
 /*
- * Opens PATH (borrowed until where_close). Under WHERE_READ nothing is written to a store, not even what
- * recovery would. -EBUSY a daemon holds it that is not mounted here.
+ * Opens PATH (borrowed until where_close). Under WHERE_READ nothing is written to a store, not
+ * even what recovery would. -EBUSY a daemon holds it that is not mounted here.
  */
 MUST_CHECK int where_open(const char *path, enum where_access access, struct reterr *err,
 			  struct where **ret);
-/* The same for a verb: on failure it has logged why WHAT cannot be done, and returns the exit code. */
+/*
+ * The same for a verb: on failure it has logged why WHAT cannot be done, and returns the exit
+ * code.
+ */
 MUST_CHECK int where_open_for(const char *what, const char *path, enum where_access access,
 			      struct where **ret);
 /* Accepts NULL. Warns of what went wrong. */

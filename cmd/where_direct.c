@@ -1,6 +1,7 @@
 /* WHERE is a store directory that no daemon holds: the engine itself. */
 #include <errno.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -260,7 +261,7 @@ static int direct_segments(struct where *where, where_segment_fn *fn, void *arg,
 			.durable = info.durable,
 			.modified_ns = info.modified_ns,
 		};
-		(void)strcpy(found.state, state_name(info.state));
+		(void)snprintf(found.state, sizeof(found.state), "%s", state_name(info.state));
 		int r = fn(arg, &found);
 		if (r < 0)
 			return r;

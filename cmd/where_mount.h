@@ -1,5 +1,6 @@
 /*
- * What the files of WHERE as a mountpoint share; private to where_mount*.c. ERR is set by every function that fails.
+ * What the files of WHERE as a mountpoint share; private to where_mount*.c. ERR is set by every
+ * function that fails.
  */
 #ifndef PROTOFS_CMD_WHERE_MOUNT_H
 #define PROTOFS_CMD_WHERE_MOUNT_H
@@ -47,7 +48,7 @@ int where_mount_no_segment(const struct uuid *uuid, struct reterr *err);
 int where_mount_no_atom(struct mounted *mounted, const struct engine_pointer *pointer,
 			struct reterr *err);
 
-/* ---- The methods that are not in where_mount.c ------------------------------------------------ */
+/* ---- The methods that are not in where_mount.c ---------------------------------------------- */
 
 MUST_CHECK int where_mount_put(struct where *where, struct source *source,
 			       struct engine_pointer *ret, struct reterr *err);

@@ -51,7 +51,10 @@ static int read_address(struct mounted *mounted, const char *path, struct engine
 	return 0;
 }
 
-/* The mount tells the format by the name, and only where it can check it: else the atom is a raw one. */
+/*
+ * The mount tells the format by the name, and only where it can check it: else the atom is a raw
+ * one.
+ */
 static int check_format(struct mounted *mounted, const struct source *source,
 			const struct engine_pointer *pointer, struct reterr *err)
 {

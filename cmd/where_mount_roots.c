@@ -90,7 +90,10 @@ static int try_publish(struct mounted *mounted, uint64_t expected, const struct 
 	if (symlinkat(target, mounted->top, path) < 0)
 		return where_mount_failed(mounted, -errno, "cannot make a link in roots/", err);
 
-	/* The link remembers the root of its birth, and the rename checks it: what is read now is that one, or it fails. */
+	/*
+	 * The link remembers the root of its birth, and the rename checks it: what is read now is
+	 * that one, or it fails.
+	 */
 	if (expected != ENGINE_ROOT_EXPECT_ANY) {
 		r = read_root(mounted, "roots/current", &newest, err);
 		if (r == -ENOENT)
@@ -131,7 +134,7 @@ int where_mount_publish(struct where *where, uint64_t expected, const struct eng
 int where_mount_prune(struct where *where, uint64_t keep_from, bool dry_run, uint64_t *ret_dropped,
 		      struct reterr *err)
 {
-	uint64_t first, last;
+	uint64_t first = 0, last = 0;
 
 	if (!dry_run)
 		return reterr_set(err, -EBUSY, "a mounted store is not pruned: unmount it first");
