@@ -12,9 +12,8 @@
  * renames it. Under such a name the file goes on being shown, while its atom is there already; the
  * link appears with the renaming.
  *
- * The format follows the (final) name: *.json is JSON and *.msgpack is MessagePack if the content
- * is one, whole and valid, of at most 16 MiB; everything else is raw. A content never makes a write
- * fail.
+ * The format follows the (final) name: *.json is JSON and *.msgpack is MessagePack if the content is
+ * one, whole and valid; everything else is raw. A content never makes a write fail.
  */
 #include "fs/atoms_in.h"
 
@@ -25,8 +24,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "fs/format_check.h"
 #include "fs/inbox.h"
-#include "fs/render.h"
 #include "fs/view.h"
 
 enum { NAMES_MAX = 32768 };
@@ -143,30 +142,7 @@ static bool ends_with(const char *text, const char *end)
 	return length >= end_length && strcmp(text + length - end_length, end) == 0;
 }
 
-/* Whether CONTENT is a whole value of FORMAT. With the turn held. */
-static bool content_is(struct blob *content, uint8_t format)
-{
-	if (content->size > RENDER_PAYLOAD_MAX)
-		return false;
-	uint8_t *data = malloc((size_t)content->size);
-	size_t n = 0;
-	bool is = data && blob_read(content, data, (size_t)content->size, 0, &n) == 0 &&
-		  n == content->size &&
-		  render_atom(format, (struct slice){.data = data, .size = n}, NULL, NULL) == 0;
-	free(data);
-	return is;
-}
-
-static uint8_t format_for(const char *name, struct blob *content)
-{
-	if (ends_with(name, ".json") && content_is(content, ENGINE_FORMAT_JSON))
-		return ENGINE_FORMAT_JSON;
-	if (ends_with(name, ".msgpack") && content_is(content, ENGINE_FORMAT_MSGPACK))
-		return ENGINE_FORMAT_MSGPACK;
-	return ENGINE_FORMAT_RAW;
-}
-
-/* engine_append_from()'s source: the staged bytes. */
+/* The source of engine_append_from() and format_check(): the staged bytes. */
 static int content_source(void *arg, void *data, size_t size, uint64_t offset)
 {
 	struct blob *content = arg;
@@ -178,6 +154,21 @@ static int content_source(void *arg, void *data, size_t size, uint64_t offset)
 			return -EIO; /* shorter than it was */
 	}
 	return 0;
+}
+
+/* Whether CONTENT is a whole value of FORMAT. With the turn held. */
+static bool content_is(struct blob *content, uint8_t format)
+{
+	return format_check(format, content->size, content_source, content) == 0;
+}
+
+static uint8_t format_for(const char *name, struct blob *content)
+{
+	if (ends_with(name, ".json") && content_is(content, ENGINE_FORMAT_JSON))
+		return ENGINE_FORMAT_JSON;
+	if (ends_with(name, ".msgpack") && content_is(content, ENGINE_FORMAT_MSGPACK))
+		return ENGINE_FORMAT_MSGPACK;
+	return ENGINE_FORMAT_RAW;
 }
 
 /* The node that the name will show: made first, so that nothing can fail once there is an atom. */

@@ -16,13 +16,6 @@ MUST_CHECK static int take_uint(struct slice *in, size_t size, uint64_t *ret)
 	return 0;
 }
 
-MUST_CHECK static int take_data(struct slice *in, size_t size_bytes, struct slice *ret)
-{
-	uint64_t size;
-	int r = take_uint(in, size_bytes, &size);
-	return r < 0 ? r : slice_take(in, (size_t)size, ret);
-}
-
 MUST_CHECK static int take_count(struct slice *in, size_t size_bytes, uint32_t *ret)
 {
 	uint64_t count;
@@ -32,7 +25,7 @@ MUST_CHECK static int take_count(struct slice *in, size_t size_bytes, uint32_t *
 	return r;
 }
 
-MUST_CHECK static int take_ext(struct slice *in, size_t size, struct msgpack_item *ret)
+MUST_CHECK static int take_ext(struct slice *in, uint64_t size, struct msgpack_item *ret)
 {
 	uint64_t type;
 	int r = take_uint(in, 1, &type);
@@ -40,7 +33,8 @@ MUST_CHECK static int take_ext(struct slice *in, size_t size, struct msgpack_ite
 		return r;
 	ret->kind = MSGPACK_KIND_EXT;
 	ret->ext_type = (int8_t)(type < 128 ? (int)type : (int)type - 256);
-	return slice_take(in, size, &ret->data);
+	ret->data_size = size;
+	return 0;
 }
 
 MUST_CHECK static int take_float(struct slice *in, size_t size, struct msgpack_item *ret)
@@ -100,13 +94,13 @@ MUST_CHECK static int take_long_form(struct slice *in, uint8_t form, struct msgp
 	case 0xc5:
 	case 0xc6:
 		ret->kind = MSGPACK_KIND_BINARY;
-		return take_data(in, (size_t)1 << (form - 0xc4), &ret->data);
+		return take_uint(in, (size_t)1 << (form - 0xc4), &ret->data_size);
 	case 0xc7:
 	case 0xc8:
 	case 0xc9: {
 		uint64_t size;
 		int r = take_uint(in, (size_t)1 << (form - 0xc7), &size);
-		return r < 0 ? r : take_ext(in, (size_t)size, ret);
+		return r < 0 ? r : take_ext(in, size, ret);
 	}
 	case 0xca:
 	case 0xcb:
@@ -127,12 +121,12 @@ MUST_CHECK static int take_long_form(struct slice *in, uint8_t form, struct msgp
 	case 0xd6:
 	case 0xd7:
 	case 0xd8:
-		return take_ext(in, (size_t)1 << (form - 0xd4), ret);
+		return take_ext(in, (uint64_t)1 << (form - 0xd4), ret);
 	case 0xd9:
 	case 0xda:
 	case 0xdb:
 		ret->kind = MSGPACK_KIND_STRING;
-		return take_data(in, (size_t)1 << (form - 0xd9), &ret->data);
+		return take_uint(in, (size_t)1 << (form - 0xd9), &ret->data_size);
 	case 0xdc:
 	case 0xdd:
 		ret->kind = MSGPACK_KIND_ARRAY;
@@ -146,7 +140,7 @@ MUST_CHECK static int take_long_form(struct slice *in, uint8_t form, struct msgp
 	}
 }
 
-int msgpack_take(struct slice *in, struct msgpack_item *ret)
+int msgpack_take_header(struct slice *in, struct msgpack_item *ret)
 {
 	struct slice rest = *in, first;
 	struct msgpack_item item = {.kind = MSGPACK_KIND_NIL};
@@ -167,10 +161,26 @@ int msgpack_take(struct slice *in, struct msgpack_item *ret)
 		item.count = form & 0x0f;
 	} else if (form <= 0xbf) {
 		item.kind = MSGPACK_KIND_STRING;
-		r = slice_take(&rest, form & 0x1f, &item.data);
+		item.data_size = form & 0x1f;
 	} else {
 		r = take_long_form(&rest, form, &item);
 	}
+	if (r < 0)
+		return r;
+	*in = rest;
+	*ret = item;
+	return 0;
+}
+
+int msgpack_take(struct slice *in, struct msgpack_item *ret)
+{
+	struct slice rest = *in;
+	struct msgpack_item item;
+	int r = msgpack_take_header(&rest, &item);
+	if (r == 0 && item.data_size > rest.size)
+		r = -ENODATA;
+	if (r == 0)
+		r = slice_take(&rest, (size_t)item.data_size, &item.data);
 	if (r < 0)
 		return r;
 	*in = rest;

@@ -35,15 +35,22 @@ struct msgpack_item {
 	int64_t signed_value;
 	float float32;
 	double float64;
-	struct slice data; /* of strings, binaries and ext */
+	uint64_t data_size; /* of strings, binaries and ext: bytes that follow the header */
+	struct slice data;  /* they, if msgpack_take() took them */
 	int8_t ext_type;
 	uint32_t count;
 };
 
+enum { MSGPACK_HEADER_MAX = 9 };
+
 /*
- * Takes one item, of an array or map only its header. IN moves only on success.
+ * Takes the header of one item: what follows it is data_size bytes or COUNT items. IN moves only on
+ * success.
  * -ENODATA IN ends within it; -EBADMSG no item begins with this byte (0xc1)
  */
+MUST_CHECK int msgpack_take_header(struct slice *in, struct msgpack_item *ret);
+
+/* The same with the data, which must be there. */
 MUST_CHECK int msgpack_take(struct slice *in, struct msgpack_item *ret);
 
 #endif

@@ -279,6 +279,21 @@ def the_format_follows_the_name():
 
 
 @test
+def large_documents_have_their_format_too():
+    """More than the .json view shows, checked in little memory."""
+    text = b'{"rows": [' + b",".join(b'"%0100d"' % i for i in range(200_000)) + b"]}"
+    packed = msgpack.packb([b"x" * 1000] * 25_000)
+    with Store() as store, store.mount() as mnt:
+        for name, data, want in (("a.json", text, "json"), ("b.json", text[:-1], "raw"), ("c.msgpack", packed, "msgpack"),
+                                 ("d.msgpack", packed[:-1], "raw")):
+            write(mnt / f"atoms/in/{name}", data)
+            check_eq(format_of(mnt / f"atoms/in/{name}"), want, name)
+        check_errno(errno.EFBIG, "as JSON", read, mnt / f"atoms/{link(mnt / 'atoms/in/a.json')}.json")
+        if not re.search("asan|tsan", PROTOFS):
+            check(mnt.daemon.memory()[1] < 48 * MIB, f"memory: {mnt.daemon.memory()}")
+
+
+@test
 def fsync_is_durable():
     with Store() as store, store.mount("flush_interval=600000") as mnt:
         fd = os.open(mnt / "atoms/in/f", os.O_WRONLY | os.O_CREAT)

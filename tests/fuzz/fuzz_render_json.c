@@ -4,9 +4,17 @@
 
 #include "base/invariant.h"
 #include "engine/engine.h"
+#include "fs/format_check.h"
 #include "fs/render.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static int read_slice(void *arg, void *data, size_t size, uint64_t offset)
+{
+	const struct slice *payload = arg;
+	memcpy(data, payload->data + offset, size);
+	return 0;
+}
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
@@ -14,6 +22,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct buf first = {.max = TEXT_MAX}, second = {.max = TEXT_MAX};
 	struct slice payload = {.data = data, .size = size};
 	struct reterr err = {0};
+	int checked = format_check(ENGINE_FORMAT_JSON, size, read_slice, &payload);
+	invariant((checked == 0) == (render_atom(ENGINE_FORMAT_JSON, payload, NULL, NULL) == 0));
 
 	int r = render_atom(ENGINE_FORMAT_JSON, payload, &first, &err);
 	invariant(r == 0 || err.code == r);
