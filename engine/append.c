@@ -39,8 +39,13 @@ static int record_new_part(struct engine_segment *segment, struct wal *wal, stru
 		segment->epoch_raised = true;
 	}
 	segment_unlock(segment);
-	if (r < 0)
+	if (r < 0) {
+		/* Nobody will look for the file, in which there is nothing. */
+		char path[DISK_PATH_MAX];
+		part_path(PART_DATA, &segment->uuid, part->start, path);
 		part_unref(part);
+		(void)!disk_unlink(segment->engine->disk, path);
+	}
 	return r;
 }
 

@@ -308,9 +308,9 @@ static int recover_open_segments(struct engine *e)
 }
 
 /*
- * A part that begins at the end never held an acknowledged byte; it would be in the way of `cat`. And a table that a
- * killed process had just renamed is seen by us, but nobody has synced its name; with the record that comes next the
- * catalogue would rely on it.
+ * What a crash left half done. A part that begins at the end never held an acknowledged byte; it would be in the way of
+ * `cat`. A table that a killed process had just renamed is seen by us, but nobody has synced its name; with the record
+ * that comes next the catalogue would rely on it. Its part may not be cut yet.
  */
 static int seal_recovered(struct engine_segment *segment, struct reterr *err)
 {
@@ -325,6 +325,14 @@ static int seal_recovered(struct engine_segment *segment, struct reterr *err)
 		int r = disk_sync_dir(segment->engine->disk, path);
 		if (r < 0)
 			return reterr_set(err, r, "%s: %s", path, strerror(-r));
+	}
+	for (size_t i = 0; i < segment->part_count; i++) {
+		const struct part *part = segment->parts[i];
+		int r = part->wal ? 0
+				  : seal_cut(segment->engine->disk, &segment->uuid, part->start,
+					     part->end - part->start, err);
+		if (r < 0)
+			return r;
 	}
 	return segment_seal_ended(segment, err);
 }

@@ -236,8 +236,8 @@ static int write_table(const struct sealing *s, const struct sealed_header *h)
 	return disk_replace_file(s->request->disk, dir, path, table.data, table.size);
 }
 
-static int cut_data(const struct seal_request *request, struct disk_file *data, uint64_t length,
-		    struct reterr *err)
+static int cut_data(struct disk_file *data, const struct uuid *segment, uint64_t start,
+		    uint64_t length, struct reterr *err)
 {
 	uint64_t size;
 	char text[UUID_TEXT_LENGTH + 1];
@@ -252,9 +252,25 @@ static int cut_data(const struct seal_request *request, struct disk_file *data, 
 		return reterr_set(err, r,
 				  "segment %s: the sealed part at %" PRIu64
 				  " cannot be cut to its length: %s",
-				  uuid_format(&request->segment, text), request->start,
-				  strerror(-r));
+				  uuid_format(segment, text), start, strerror(-r));
 	return 0;
+}
+
+int seal_cut(struct disk *disk, const struct uuid *segment, uint64_t start, uint64_t length,
+	     struct reterr *err)
+{
+	struct disk_file *data;
+	char path[DISK_PATH_MAX];
+
+	part_path(PART_DATA, segment, start, path);
+	int r = disk_open(disk, path, DISK_WRITE, &data);
+	if (r == -ENOENT)
+		return 0;
+	if (r < 0)
+		return reterr_set(err, r, "%s: %s", path, strerror(-r));
+	r = cut_data(data, segment, start, length, err);
+	disk_close(data);
+	return r;
 }
 
 static int seal_fresh(const struct seal_request *request, struct disk_file *data,
@@ -323,7 +339,7 @@ int seal_part(const struct seal_request *request, struct sealed_header *ret, str
 		(void)reterr_set(err, r, "segment part %s has a damaged table", path);
 	}
 	if (r == 0)
-		r = cut_data(request, data, ret->length, err);
+		r = cut_data(data, &request->segment, request->start, ret->length, err);
 	disk_close(data);
 	return r;
 }

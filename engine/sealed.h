@@ -134,4 +134,8 @@ struct seal_request {
 MUST_CHECK int seal_part(const struct seal_request *request, struct sealed_header *ret,
 			 struct reterr *err);
 
+/* The last step of sealing, if a crash has left it out: cuts the file of a sealed part to LENGTH bytes. */
+MUST_CHECK int seal_cut(struct disk *disk, const struct uuid *segment, uint64_t start,
+			uint64_t length, struct reterr *err);
+
 #endif
