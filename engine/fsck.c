@@ -12,7 +12,7 @@
 #include "engine/fsck.h"
 #include "engine/part_scan.h"
 
-static void fsck_found(struct fsck *f, const struct reterr *finding)
+void fsck_found(struct fsck *f, const struct reterr *finding)
 {
 	f->result.problems++;
 	if (f->options.found)
@@ -106,6 +106,8 @@ static int check_open(struct fsck *f, struct fsck_segment *segment, uint64_t sta
 	f->result.parts++;
 	f->result.bytes_verified += scan.length;
 	*ret_end = start + scan.length;
+	segment->open = true;
+	segment->open_start = start;
 	if (scan.torn && !scan.damaged)
 		f->result.torn_bytes++;
 	if (scan.copy_damaged) {
@@ -210,6 +212,7 @@ static int check_parts(struct fsck *f, struct fsck_segment *segment, const struc
 			length_finding(f, segment, segment->length);
 			break;
 		}
+		segment->open = false;
 		int sealed = check_sealed(f, segment, start, &end, &finding);
 		if (sealed == -EBADMSG) {
 			fsck_found(f, &finding);
@@ -297,72 +300,6 @@ static int check_catalogue(struct fsck *f)
 	return r;
 }
 
-/* ---- Roots ---------------------------------------------------------------------------------- */
-
-static void root_finding(void *arg, const struct reterr *finding)
-{
-	fsck_found(arg, finding);
-}
-
-static struct fsck_segment *find_segment(struct fsck *f, const struct uuid *uuid)
-{
-	for (size_t i = 0; i < f->segment_count; i++)
-		if (uuid_equal(&f->segments[i].record.uuid, uuid))
-			return &f->segments[i];
-	return NULL;
-}
-
-/* Whether the newest root's bytes are there: the others' are older. */
-static void check_newest(struct fsck *f, struct root_log *log)
-{
-	struct root_record record;
-	char text[UUID_TEXT_LENGTH + 1];
-	struct reterr finding;
-
-	if (root_log_last(log, &record) < 0)
-		return;
-	for (unsigned i = 0; i < record.barrier_count; i++) {
-		struct fsck_segment *segment = find_segment(f, &record.barrier[i].segment);
-		if (!segment || segment->length < record.barrier[i].length)
-			return; /* a torn publication: recovery cuts it */
-	}
-	struct fsck_segment *segment = find_segment(f, &record.root.pointer.segment);
-	if (segment && segment->length >= record.root.pointer.offset + ENGINE_FRAME_HEADER_SIZE)
-		return;
-	f->newest_root_broken = true;
-	(void)reterr_set(&finding, -EBADMSG,
-			 "root %" PRIu64 " points at byte %" PRIu64 " of segment %s, which is missing",
-			 record.root.seq, record.root.pointer.offset,
-			 uuid_format(&record.root.pointer.segment, text));
-	fsck_found(f, &finding);
-}
-
-static int check_roots(struct fsck *f)
-{
-	struct root_log *log = NULL;
-	struct reterr finding = {0};
-	struct root_log_checked checked = {0};
-	uint64_t before = f->result.problems;
-
-	int r = root_log_open(f->disk, true, &finding, &log);
-	if (!log) {
-		if (r != -EBADMSG && r != -ENOENT)
-			return r;
-		f->roots_damaged = true;
-		fsck_found(f, &finding);
-		return 0;
-	}
-	int opened = r;
-	r = root_log_check(log, f->options.deep || opened == -EBADMSG, root_finding, f, &checked);
-	f->result.roots = checked.records;
-	if (opened == -EBADMSG && f->result.problems == before)
-		fsck_found(f, &finding);
-	f->roots_damaged = f->result.problems > before;
-	check_newest(f, log);
-	root_log_close(log);
-	return r;
-}
-
 /* ---- The whole ------------------------------------------------------------------------------ */
 
 int fsck_check(struct fsck *f, struct reterr *err)
@@ -381,7 +318,7 @@ int fsck_check(struct fsck *f, struct reterr *err)
 	for (size_t i = 0; i < f->segment_count && r == 0; i++)
 		r = check_segment(f, &f->segments[i]);
 	if (r == 0)
-		r = check_roots(f);
+		r = fsck_check_roots(f);
 	if (r < 0)
 		return reterr_set(err, r, "the check cannot go on: %s", strerror(-r));
 	return 0;

@@ -16,6 +16,9 @@ struct fsck_segment {
 	bool damaged;		/* nothing can follow LENGTH: an open part is to be cut */
 	uint64_t damaged_start; /* of the part in which the damage lies */
 	unsigned bad_tables;	/* sealed parts whose table or index is damaged */
+	bool open;		/* its last part is an open one, which begins at OPEN_START */
+	uint64_t open_start;
+	uint64_t needed; /* above LENGTH: a root needs the bytes up to here */
 };
 
 struct fsck {
@@ -29,7 +32,7 @@ struct fsck {
 	bool catalogue_damaged;
 	bool catalogue_changed; /* by repair: records are to be written again */
 	bool roots_damaged;
-	bool newest_root_broken;
+	bool root_broken; /* bytes of one of the newest roots are missing */
 	uint64_t done, total; /* bytes, for progress */
 };
 
@@ -45,6 +48,14 @@ MUST_CHECK int fsck_list_starts(struct disk *disk, const struct uuid *segment,
 /* Fills F from a zeroed one with DISK and OPTIONS set. Problems are no error. */
 MUST_CHECK int fsck_check(struct fsck *f, struct reterr *err);
 void fsck_done(struct fsck *f);
+
+void fsck_found(struct fsck *f, const struct reterr *finding);
+/* Says that something is mended. */
+void fsck_fixed(struct fsck *f, const char *format, ...) PRINTF_LIKE(2, 3);
+
+/* The root log, when the segments are known; in fsck_roots.c, as is its repair. */
+MUST_CHECK int fsck_check_roots(struct fsck *f);
+MUST_CHECK int fsck_repair_roots(struct fsck *f, struct reterr *err);
 
 /* Mends what can be mended, in the order of the check; what it cuts goes to lost+found/ first. */
 MUST_CHECK int fsck_repair(struct fsck *f, struct reterr *err);

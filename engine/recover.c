@@ -16,8 +16,6 @@
 #include "engine/core.h"
 #include "engine/part_scan.h"
 
-enum { WITNESS_RECORDS = 2 };
-
 static void note_damage(struct engine *e, const struct reterr *what)
 {
 	(void)pthread_mutex_lock(&e->state_lock);
@@ -239,12 +237,28 @@ static bool in_barrier(const struct root_record *record, const struct uuid *uuid
 	return false;
 }
 
+/* The bytes that the root's frame needs: it was whole when the root was published. */
+static uint64_t frame_end(struct engine *e, const struct engine_pointer *pointer)
+{
+	uint8_t header[ENGINE_FRAME_HEADER_SIZE];
+	struct engine_segment *segment = engine_segment_find(e, &pointer->segment);
+	uint64_t end = pointer->offset + sizeof(header), size;
+	size_t got;
+
+	if (!segment || segment->durable < end ||
+	    engine_read(e, segment, header, sizeof(header), pointer->offset, 0, &got, NULL) < 0 ||
+	    got < sizeof(header))
+		return end;
+	size = load_le64(header);
+	return size <= ENGINE_FRAME_PAYLOAD_MAX ? end + size : end;
+}
+
 static void witness(struct engine *e, const struct root_record *record)
 {
 	char text[UUID_TEXT_LENGTH + 1];
 	struct reterr damage;
 	struct uuid segment = record->root.pointer.segment;
-	uint64_t needed = record->root.pointer.offset + ENGINE_FRAME_HEADER_SIZE;
+	uint64_t needed = frame_end(e, &record->root.pointer);
 	uint64_t length;
 
 	bool missing = is_short(e, &segment, needed, &length);
@@ -280,13 +294,17 @@ static int judge_roots(struct engine *e)
 		bare.barrier_count = 0;
 		witness(e, &bare);
 	}
-	for (uint64_t i = 1; i < WITNESS_RECORDS && record.root.seq > i; i++) {
+	/* After a clean stop there was no tail to tear. */
+	for (uint64_t i = 1; e->recovered && i < ROOT_WITNESSES_MAX && record.root.seq > i; i++) {
 		struct root_record earlier;
 		r = root_log_get(e->root_log, record.root.seq - i, &earlier);
-		if (r == 0)
-			witness(e, &earlier);
-		else if (r != -ENOENT)
+		if (r == 0 && earlier.epoch != record.epoch)
+			break;
+		if (r == -ENOENT || r == -EBADMSG)
+			continue; /* given up, or damage that the log's open has told of */
+		if (r < 0)
 			return r;
+		witness(e, &earlier);
 	}
 	return torn;
 }

@@ -5,9 +5,11 @@
  *   a damaged copy of the superblock       is written again from the good one
  *   an open part, damaged in the middle    what lies behind the damage is copied to lost+found/, and the entries of the
  *                                          commit table from there on are zeroed: the part ends at the damage
+ *   its end torn off, below a root         the same
  *   missing bytes                          the parts behind them move to lost+found/; the segment ends before them
  *   a damaged table or index of a sealed part  the part gets a commit table again (its bytes are verified by the table, if
  *                                          that is good) and becomes an open part, which recovery seals anew
+ *   a root whose bytes are missing         the newest one that is whole is published again, on top (fsck_roots.c)
  *   a damaged catalogue                    is made again from what verifies of it and from the directories of segments
  *
  * A page that does not match its sum cannot be mended here: it stays, is named, and reads of it fail.
@@ -26,8 +28,7 @@
 
 enum { COPY_PIECE = 1 << 20, RESEAL_ENTRY = 1 << 20 };
 
-static void fixed(struct fsck *f, const char *format, ...) PRINTF_LIKE(2, 3);
-static void fixed(struct fsck *f, const char *format, ...)
+void fsck_fixed(struct fsck *f, const char *format, ...)
 {
 	struct reterr finding = {0};
 	va_list args;
@@ -113,6 +114,7 @@ static int zero_entries(struct fsck *f, struct disk_file *file, uint32_t from_sl
 	return r == 0 ? disk_flush(file) : r;
 }
 
+/* The part ends where its bytes no longer verify. What lies behind is kept, as far as anybody knows of it. */
 static int cut_open_part(struct fsck *f, struct fsck_segment *segment)
 {
 	char path[DISK_PATH_MAX], lost[DISK_PATH_MAX], text[UUID_TEXT_LENGTH + 1];
@@ -126,14 +128,17 @@ static int cut_open_part(struct fsck *f, struct fsck_segment *segment)
 	if (r < 0)
 		return r == -ENOENT ? 0 : r;
 	r = part_scan(&scan);
-	if (r == 0 && scan.damaged) {
-		uint64_t at = scan.start + scan.length;
+	uint64_t at = scan.start + scan.length;
+	if (r == 0 && (scan.damaged || segment->needed > at)) {
+		uint64_t to = scan.damaged ? scan.later_end : segment->needed - scan.start;
+		if (to > f->geometry.data_size)
+			to = f->geometry.data_size;
 		lost_path(&segment->record.uuid, at, lost);
-		r = copy_out(f, scan.file, scan.length, scan.later_end, lost);
+		r = copy_out(f, scan.file, scan.length, to, lost);
 		if (r == 0)
 			r = zero_entries(f, scan.file, scan.entries);
 		if (r == 0)
-			fixed(f, "segment %s ends at byte %" PRIu64 " now; what was behind is in %s",
+			fsck_fixed(f, "segment %s ends at byte %" PRIu64 " now; what was behind is in %s",
 			      uuid_format(&segment->record.uuid, text), at, lost);
 	}
 	disk_close(scan.file);
@@ -180,7 +185,7 @@ static int move_parts_from(struct fsck *f, struct fsck_segment *segment, uint64_
 			continue;
 		r = move_part_away(f, &segment->record.uuid, list.starts[i]);
 		if (r == 0)
-			fixed(f, "segment %s: the part at byte %" PRIu64 " is in " LOST_FOUND " now",
+			fsck_fixed(f, "segment %s: the part at byte %" PRIu64 " is in " LOST_FOUND " now",
 			      uuid_format(&segment->record.uuid, text), list.starts[i]);
 	}
 	free(list.starts);
@@ -293,7 +298,7 @@ static int unseal_part(struct fsck *f, struct fsck_segment *segment, uint64_t st
 	if (r == 0)
 		r = drop_table(&reseal);
 	if (r == 0)
-		fixed(f, "segment %s: the part at byte %" PRIu64 " is sealed anew at the next open%s",
+		fsck_fixed(f, "segment %s: the part at byte %" PRIu64 " is sealed anew at the next open%s",
 		      uuid_format(&reseal.segment, text), start,
 		      has_table ? "" : "; its bytes could not be verified and were taken as they are");
 	free(reseal.piece);
@@ -375,7 +380,7 @@ static int adopt_unknown(void *arg, const char *name, bool is_dir)
 						    .epoch = 1,
 						    .class = ENGINE_CLASS_FOREIGN,
 						    .state = CATALOGUE_OPEN};
-	fixed(f, "segment %s: found without a record, taken in as a foreign one", name);
+	fsck_fixed(f, "segment %s: found without a record, taken in as a foreign one", name);
 	return 0;
 }
 
@@ -400,7 +405,7 @@ static int repair_catalogue(struct fsck *f, struct reterr *err)
 	r = catalogue_rebuild(f->disk, &f->superblock.store, records, f->segment_count, err);
 	free(records);
 	if (r == 0 && f->catalogue_damaged)
-		fixed(f, "catalogue: made anew, with %zu segments", f->segment_count);
+		fsck_fixed(f, "catalogue: made anew, with %zu segments", f->segment_count);
 	return r;
 }
 
@@ -410,7 +415,7 @@ static int repair_superblock(struct fsck *f, struct reterr *err)
 		return 0;
 	int r = superblock_write(f->disk, &f->superblock, err);
 	if (r == 0)
-		fixed(f, "superblock: both copies are good again");
+		fsck_fixed(f, "superblock: both copies are good again");
 	return r;
 }
 
@@ -422,6 +427,8 @@ int fsck_repair(struct fsck *f, struct reterr *err)
 		r = repair_segment(f, &f->segments[i]);
 	if (r == 0)
 		r = repair_catalogue(f, err);
+	if (r == 0)
+		r = fsck_repair_roots(f, err);
 	if (r < 0 && !(err && err->code))
 		(void)reterr_set(err, r, "the repair cannot go on: %s", strerror(-r));
 	return r;

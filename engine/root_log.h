@@ -30,9 +30,15 @@ struct root_barrier {
 	uint64_t length; /* of the stream, from 0 */
 };
 
+/*
+ * So many of the newest roots are asked, after a crash, whether the bytes are there that were
+ * durable when they were published: a tail that one of them needs was not torn off.
+ */
+enum { ROOT_WITNESSES_MAX = 64 };
+
 struct root_record {
 	struct engine_root root;
-	uint32_t epoch;
+	uint32_t epoch; /* grows with each repair that lost bytes of roots: those before it are no witnesses */
 	unsigned barrier_count;
 	struct root_barrier barrier[ENGINE_ROOT_BARRIER_MAX];
 };

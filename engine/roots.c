@@ -81,14 +81,14 @@ static struct root_record newest(struct engine *e)
 {
 	struct root_record record;
 	if (root_log_last(e->root_log, &record) < 0)
-		record = (struct root_record){0};
+		record = (struct root_record){.epoch = 1};
 	return record;
 }
 
 /* Steps 3 to 5. ROOT has its final content. */
 static int write_root(struct engine *e, const struct engine_root *root, struct reterr *err)
 {
-	struct root_record record = {.root = *root, .epoch = 1};
+	struct root_record record = {.root = *root, .epoch = newest(e).epoch};
 	struct engine_position *positions;
 	struct disk_job job;
 	size_t count = commit_dirty_positions(e, &positions);

@@ -762,8 +762,8 @@ def _clean_up():
 
 def main(timeout=None):
     """Runs the tests of this script and exits. TIMEOUT is in seconds, for all of them."""
-    if PROTOFS is None:
-        print("PROTOFS is not set: run with PROTOFS=<binary>")
+    if PROTOFS is None or not os.access(PROTOFS, os.X_OK):
+        print("PROTOFS is not set or not a program: run with PROTOFS=<binary>")
         sys.exit(2)
     wanted = sys.argv[1:]
     if wanted == ["-l"]:

@@ -42,15 +42,19 @@ def copy_with_rsync(mnt, target, *flags):
 
 
 def segments_in(directory):
-    return sorted(n for n in os.listdir(directory) if len(n) == 36)
+    """Those with bytes: one that a client has only opened is nothing yet."""
+    return sorted(n for n in os.listdir(directory) if len(n) == 36 and os.path.getsize(f"{directory}/{n}"))
 
 
 def copy_in(target, mnt, order):
     """Copies a backup into wal/in/, sums first or last."""
-    sums = sorted(n for n in os.listdir(f"{target}/wal") if n.endswith(".sum"))
     data = segments_in(f"{target}/wal")
+    sums = sorted(n for n in os.listdir(f"{target}/wal") if n.endswith(".sum") and n.removesuffix(".sum") in data)
     for name in {"sums first": sums + data, "sums last": data + sums}[order]:
         run(["cp", f"{target}/wal/{name}", f"{mnt}/wal/in/{name}"])
+    # One that began after the sums were copied: no root of the backup needs it, but it is welcome.
+    for name in set(data) - {name.removesuffix(".sum") for name in sums}:
+        write(f"{mnt}/.ctl/accept", name.encode(), os.O_WRONLY)
     wait_for(lambda: set(data) <= set(segments_in(f"{mnt}/wal")), "the copied segments to appear in wal/", 20)
 
 

@@ -287,6 +287,42 @@ def a_torn_tail_below_a_root_is_damage():
 
 
 @test
+def repair_goes_back_to_the_newest_whole_root():
+    """What a root needs is gone: the newest one that is whole is published on top, and the store can be written."""
+    for torn in (False, True):
+        with Store(*GEOMETRY) as store, store.mount() as mnt:
+            name = new_uuid()
+            pieces = [frame(random_bytes(8000)) for _ in range(10)]
+            for n, piece in enumerate(pieces):
+                append(mnt / f"space/{name}", piece)
+                publish(mnt, Pointer(name, n * 8009))
+            mnt.kill9()
+            lost_from = 9 if torn else 5
+            flip(store.parts(name)[-1], lost_from * 8009 + 5000)
+            store.fsck(ok=1)
+            mnt.start()
+            check(is_read_only(mnt), "a store that lost what a root needs is writable")
+            mnt.umount(code=None)
+            done = store.fsck("--repair")
+            store.fsck("--deep")
+            check(os.listdir(store / "lost+found"), "nothing was kept in lost+found/")
+            mnt.start()
+            check(not is_read_only(mnt), f"read-only after the repair: {stats(mnt)}\n{done.err}")
+            check_eq(read(mnt / f"wal/{name}"), b"".join(pieces[:lost_from]), "the segment after the repair")
+            root = json.loads(read(mnt / "roots/current"))
+            check_eq((root["seq"], root["offset"]), (11, (lost_from - 1) * 8009), "roots/current")
+            check_eq(Pointer.of_json(read(mnt / "space/space_root")).offset, (lost_from - 1) * 8009, "space_root")
+            append(mnt / f"space/{name}", pieces[lost_from])
+            publish(mnt, Pointer(name, lost_from * 8009))
+            mnt.kill9()
+            mnt.start()
+            check(not is_read_only(mnt), "read-only after the next crash")
+            check_eq(json.loads(read(mnt / "roots/current"))["seq"], 12, "roots/current")
+            mnt.umount()
+            store.fsck("--deep")
+
+
+@test
 def one_copy_of_a_table_is_enough():
     with Store(*GEOMETRY) as store, store.mount() as mnt:
         name = new_uuid()
