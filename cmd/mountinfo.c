@@ -58,7 +58,7 @@ int mountinfo_parse_line(char *line, struct mountinfo *ret)
 	}
 	char *type = field ? strtok_r(NULL, " \n", &rest) : NULL;
 	char *source = type ? strtok_r(NULL, " \n", &rest) : NULL;
-	if (!source)
+	if (!source || !mountpoint)
 		return -EINVAL;
 	if (strcmp(type, MOUNTINFO_TYPE) != 0)
 		return -ENOENT;

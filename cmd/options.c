@@ -19,7 +19,7 @@ enum kind {
 	KIND_COUNT,      /* uint64_t */
 	KIND_USER,       /* options->uid */
 	KIND_GROUP,      /* options->gid */
-	KIND_PATH,       /* char * */
+	KIND_LOG,        /* options->log_path */
 	KIND_DURABILITY, /* nothing to store: only one level can be had */
 };
 
@@ -68,8 +68,7 @@ static const struct option table[] = {
 	 "Threads that wait for requests (default: one for two processors)"},
 	{"spin", KIND_COUNT, FIELD(spin_us), 0, 1000, "MICROSECONDS",
 	 "How long a receiver polls before it sleeps (default 0)"},
-	{"log", KIND_PATH, FIELD(log_path), 0, 0, "FILE",
-	 "The daemon's messages go to FILE, not to syslog"},
+	{"log", KIND_LOG, 0, 0, 0, "FILE", "The daemon's messages go to FILE, not to syslog"},
 	{"debug", KIND_FLAG, FIELD(debug), 0, 0, NULL, "Show every request; implies -f"},
 };
 
@@ -187,21 +186,18 @@ static int parse_number(const struct option *option, const char *value, uint64_t
 	case KIND_COUNT:
 		return text_parse_u64(value, ret);
 	case KIND_FLAG:
-	case KIND_PATH:
+	case KIND_LOG:
 	case KIND_DURABILITY:
 		break;
 	}
 	return -EINVAL;
 }
 
-static int set_path(char **field, const char *value, struct reterr *err)
+static int set_log_path(struct options *options, const char *path, struct reterr *err)
 {
-	char *copy = strdup(value);
-	if (!copy)
-		return reterr_set(err, -ENOMEM, "out of memory");
-	free(*field);
-	*field = copy;
-	return 0;
+	free(options->log_path);
+	options->log_path = strdup(path);
+	return options->log_path ? 0 : reterr_set(err, -ENOMEM, "out of memory");
 }
 
 static int set_known(struct options *options, const struct option *option, const char *value,
@@ -221,8 +217,8 @@ static int set_known(struct options *options, const struct option *option, const
 				  option->name, option->argument);
 	if (option->kind == KIND_DURABILITY)
 		return check_durability(value, err);
-	if (option->kind == KIND_PATH)
-		return set_path((char **)(void *)field, value, err);
+	if (option->kind == KIND_LOG)
+		return set_log_path(options, value, err);
 
 	int r = parse_number(option, value, &number);
 	if (r < 0 || number < option->min || number > option->max)

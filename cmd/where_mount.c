@@ -19,15 +19,21 @@
 
 enum { ERRORS_SIZE_MAX = 1 << 20 };
 
-static int mounted_close(struct where *where, struct reterr *err)
+static void free_mounted(struct mounted *mounted)
 {
-	struct mounted *mounted = where_mount_of(where);
-	(void)err;
+	if (!mounted)
+		return;
 	io_close(&mounted->segment_fd);
 	io_close(&mounted->top);
 	free(mounted->mountpoint);
 	free(mounted->chunk);
 	free(mounted);
+}
+
+static int mounted_close(struct where *where, struct reterr *err)
+{
+	(void)err;
+	free_mounted(where_mount_of(where));
 	return 0;
 }
 
@@ -265,19 +271,22 @@ static const struct where_ops mounted_ops = {
 int where_mount_open(const char *mountpoint, struct reterr *err, struct where **ret)
 {
 	struct mounted *mounted = calloc(1, sizeof(*mounted));
-	if (!mounted)
-		return reterr_set(err, -ENOMEM, "out of memory");
-	mounted->where.ops = &mounted_ops;
-	mounted->segment_fd = -1;
-	mounted->mountpoint = strdup(mountpoint);
-	mounted->chunk = io_alloc(WHERE_MOUNT_CHUNK_SIZE);
-	mounted->top = open(mountpoint, O_PATH | O_DIRECTORY | O_CLOEXEC);
-	int r = mounted->top < 0 ? -errno : !mounted->mountpoint || !mounted->chunk ? -ENOMEM : 0;
-	if (r < 0) {
-		(void)reterr_set(err, r, "%s", strerror(-r));
-		(void)mounted_close(&mounted->where, NULL);
-		return r;
+	int r = mounted ? 0 : -ENOMEM;
+
+	if (r == 0) {
+		mounted->where.ops = &mounted_ops;
+		mounted->segment_fd = -1;
+		mounted->mountpoint = strdup(mountpoint);
+		mounted->chunk = io_alloc(WHERE_MOUNT_CHUNK_SIZE);
+		mounted->top = open(mountpoint, O_PATH | O_DIRECTORY | O_CLOEXEC);
+		r = mounted->top < 0 ? -errno : 0;
+		if (r == 0 && (!mounted->mountpoint || !mounted->chunk))
+			r = -ENOMEM;
 	}
-	*ret = &mounted->where;
+	if (r < 0) {
+		free_mounted(mounted);
+		return reterr_set(err, r, "%s", strerror(-r));
+	}
+	*ret = (struct where *)mounted;
 	return 0;
 }
