@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "engine/engine.h"
+#include "fs/atom_memo.h"
 #include "fs/atoms_in.h"
 #include "fs/decimal.h"
 #include "fs/render.h"
@@ -124,16 +125,24 @@ static bool opened_to_write(int flags)
 /* The handle is the number of bytes, so that a read need not parse the header again. */
 static int atom_open(struct call *call, int flags, struct opened *ret)
 {
+	struct atom_memo *memo = fs_state(call->fs, FS_MODULE_ATOMS);
 	struct atom atom;
+
 	if (opened_to_write(flags))
 		return -EROFS;
+	ret->flushless = true;
+	if (call_segment(call) && atom_memo_get(memo, call->id, &ret->handle)) {
+		ret->keep_cache = true;
+		return 0;
+	}
 	int r = atom_of(call, &atom);
 	if (r < 0)
 		return r;
 	ret->handle = atom_size(&atom);
 	ret->keep_cache = atom.sealed;
 	ret->direct_io = !atom.sealed;
-	ret->flushless = true;
+	if (atom.sealed)
+		atom_memo_put(memo, call->id, ret->handle);
 	return 0;
 }
 
@@ -486,8 +495,13 @@ static const struct view view_atoms = {
 
 static int module_atoms_start(struct fs *fs, struct reterr *err, void **ret_state)
 {
+	struct atom_memo *memo;
+
 	(void)err;
-	(void)ret_state;
+	int r = atom_memo_new(&memo);
+	if (r < 0)
+		return r;
+	*ret_state = memo;
 	fs_set_view(fs, NODE_ATOM, &view_atom);
 	fs_set_view(fs, NODE_ATOM_JSON, &view_atom_json);
 	fs_set_view(fs, NODE_ATOM_FRAME, &view_atom_frame);
@@ -496,4 +510,10 @@ static int module_atoms_start(struct fs *fs, struct reterr *err, void **ret_stat
 	return 0;
 }
 
-const struct module module_atoms = {.start = module_atoms_start};
+static void module_atoms_stop(struct fs *fs, void *state)
+{
+	(void)fs;
+	atom_memo_free(state);
+}
+
+const struct module module_atoms = {.start = module_atoms_start, .stop = module_atoms_stop};
