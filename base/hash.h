@@ -31,7 +31,7 @@ void hash_stream_update(struct hash_stream *stream, const void *data, size_t siz
 struct hash hash_stream_sum(const struct hash_stream *stream);
 
 /* Writes 32 hex digits and a NUL; returns TEXT. */
-char *hash_format(const struct hash *hash, char text[static HASH_TEXT_LENGTH + 1]);
+PROTOFS_API char *hash_format(const struct hash *hash, char text[static HASH_TEXT_LENGTH + 1]);
 /* TEXT begins with 32 lower-case hex digits; -EINVAL otherwise. */
 MUST_CHECK int hash_parse(const char *text, struct hash *ret);
 

@@ -15,13 +15,13 @@ struct uuid {
 };
 
 /* A random (version 4) UUID from the kernel. -errno of getrandom(2). */
-MUST_CHECK int uuid_random(struct uuid *ret);
+PROTOFS_API MUST_CHECK int uuid_random(struct uuid *ret);
 
 /* TEXT must be exactly the canonical form, lower-case: anything else is -EINVAL. */
-MUST_CHECK int uuid_parse(const char *text, struct uuid *ret);
+PROTOFS_API MUST_CHECK int uuid_parse(const char *text, struct uuid *ret);
 
 /* Writes 36 characters and a NUL; returns TEXT. */
-char *uuid_format(const struct uuid *uuid, char text[static UUID_TEXT_LENGTH + 1]);
+PROTOFS_API char *uuid_format(const struct uuid *uuid, char text[static UUID_TEXT_LENGTH + 1]);
 
 static inline bool uuid_equal(const struct uuid *a, const struct uuid *b)
 {

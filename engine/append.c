@@ -85,8 +85,8 @@ static int begin_part(struct engine_segment *segment, struct reterr *err)
 
 	r = segment_read_head(segment, start, &head, err);
 	if (r == 0)
-		r = wal_open(e->disk, e->pool, &e->geometry, &segment->uuid, start, epoch, head, err,
-			     &wal);
+		r = wal_open(e->disk, e->pool, &e->geometry, &segment->uuid, start, epoch, head,
+			     err, &wal);
 	free(head);
 	if (r == 0)
 		r = record_new_part(segment, wal, err);

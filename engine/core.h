@@ -28,10 +28,10 @@ enum {
 	SEGMENT_NUMBER_MAX = (1 << 25) - 1,
 	SEGMENT_LEAF_SIZE = 4096,
 	SEGMENT_LEAVES = (SEGMENT_NUMBER_MAX + 1) / SEGMENT_LEAF_SIZE,
-	OPEN_PARTS_MAX = 64,	/* more are sealed, the longest unused first */
-	SEALED_OPEN_MAX = 128,	/* sealed parts with open files */
+	OPEN_PARTS_MAX = 64,        /* more are sealed, the longest unused first */
+	SEALED_OPEN_MAX = 128,      /* sealed parts with open files */
 	APPEND_PIECE_MAX = 1 << 20, /* accepted at once; larger appends go in pieces */
-	FLUSH_SIZE = 8 << 20,	/* pending bytes that start a commit which nobody waits for */
+	FLUSH_SIZE = 8 << 20,       /* pending bytes that start a commit which nobody waits for */
 	OWN_CLASSES = 2,
 };
 
@@ -40,7 +40,7 @@ enum {
 struct part {
 	atomic_uint refs;
 	uint64_t start;
-	uint64_t end; /* of a part that is ended; for the open one the segment's length counts */
+	uint64_t end;    /* of a part that is ended; for the open one the segment's length counts */
 	struct wal *wal; /* open, or ended and not sealed yet; owned */
 	/* Under engine.files_lock: */
 	struct sealed *sealed; /* open files of a sealed part; NULL until needed */
@@ -56,19 +56,19 @@ struct engine_segment {
 	uint32_t node;
 	enum engine_class class;
 
-	pthread_mutex_t lock;	/* of all below */
+	pthread_mutex_t lock;   /* of all below */
 	pthread_cond_t changed; /* durable grew, a flag was given back, a part ended */
 	enum engine_segment_state state;
-	bool appending;	 /* one appender has the end of the stream to itself */
-	bool committing; /* one thread leads a commit of the open part, or ends it */
-	bool ended;	 /* own segments: the next append goes to a new one */
+	bool appending;           /* one appender has the end of the stream to itself */
+	bool committing;          /* one thread leads a commit of the open part, or ends it */
+	bool ended;               /* own segments: the next append goes to a new one */
 	unsigned commits_waiting; /* for a slice that is written ahead: no further one is begun */
-	bool poisoned;	 /* a commit of the open part failed: it needs segment_repair */
+	bool poisoned;            /* a commit of the open part failed: it needs segment_repair */
 	unsigned poisoned_in_a_row;
-	bool failed;	 /* the disk failed twice: nothing more is accepted */
-	bool sealing;	 /* one thread seals ended parts */
+	bool failed;            /* the disk failed twice: nothing more is accepted */
+	bool sealing;           /* one thread seals ended parts */
 	uint64_t seal_retry_ms; /* not before this, after a failure */
-	bool registered; /* the catalogue knows it */
+	bool registered;        /* the catalogue knows it */
 	bool parts_loaded;
 	unsigned writers;
 	uint32_t epoch;
@@ -118,7 +118,7 @@ struct engine {
 	pthread_mutex_t roll_lock; /* held while a new own segment is made: no I/O happens then */
 
 	pthread_mutex_t files_lock; /* part.sealed and the two below */
-	struct part **files; /* parts with open files */
+	struct part **files;        /* parts with open files */
 	size_t file_count;
 	uint64_t files_tick;
 
@@ -128,7 +128,7 @@ struct engine {
 	bool publishing;
 	bool has_dangling;
 	struct engine_root dangling;
-	uint64_t dangling_base; /* seq that was current when it was held */
+	uint64_t dangling_base;     /* seq that was current when it was held */
 	atomic_bool dangling_wakes; /* has_dangling, for appenders */
 
 	/* Background threads (background.c): under background_lock. */

@@ -30,8 +30,8 @@ enum { DISK_BLOCK_SIZE = 4096, DISK_SECTOR_SIZE = 512, DISK_PATH_MAX = 256, DISK
 enum disk_open_flags {
 	DISK_READ = 0,
 	DISK_WRITE = 1 << 0,
-	DISK_CREATE = 1 << 1,  /* must not exist yet: -EEXIST */
-	DISK_DIRECT = 1 << 2,  /* commits bypass the page cache where the disk can; reads never do */
+	DISK_CREATE = 1 << 1, /* must not exist yet: -EEXIST */
+	DISK_DIRECT = 1 << 2, /* commits bypass the page cache where the disk can; reads never do */
 	DISK_REPLACE = 1 << 3, /* with DISK_CREATE: an existing file is emptied instead */
 };
 
@@ -128,14 +128,14 @@ enum disk_path {
  * The directory DIR (an existing one; opened once, then used only by descriptor). Where O_DIRECT is refused
  * its commits are buffered. Freed by disk_free.
  */
-MUST_CHECK int disk_posix_open(const char *dir, enum disk_path path, struct reterr *err,
-			       struct disk **ret);
+PROTOFS_API MUST_CHECK int disk_posix_open(const char *dir, enum disk_path path, struct reterr *err,
+					   struct disk **ret);
 
 /* An empty tree in memory, at most SIZE_MAX bytes: -ENOSPC beyond. Flushes cost nothing. */
-MUST_CHECK int disk_memory_new(uint64_t size_max, struct disk **ret);
+PROTOFS_API MUST_CHECK int disk_memory_new(uint64_t size_max, struct disk **ret);
 
 /* Accepts NULL. All files must be closed. */
-void disk_free(struct disk *disk);
+PROTOFS_API void disk_free(struct disk *disk);
 
 /* Short forms of the methods, so that call sites read well. */
 MUST_CHECK int disk_open(struct disk *disk, const char *path, unsigned flags,

@@ -80,7 +80,8 @@ static int seal_one(struct engine_segment *segment, struct part *part, struct pa
 		r = seal_part(&request, &header, err);
 	free(head);
 	if (r == 0 && header.length != part->end - part->start)
-		r = reterr_set(err, -EBADMSG, "a sealed part has another length than was acknowledged");
+		r = reterr_set(err, -EBADMSG,
+			       "a sealed part has another length than was acknowledged");
 	return r;
 }
 
@@ -148,8 +149,7 @@ int segment_seal_ended(struct engine_segment *segment, struct reterr *err)
 	segment_lock(segment);
 	while (segment->sealing)
 		(void)pthread_cond_wait(&segment->changed, &segment->lock);
-	if (segment->state == ENGINE_SEGMENT_REMOVED ||
-	    segment->state == ENGINE_SEGMENT_DAMAGED ||
+	if (segment->state == ENGINE_SEGMENT_REMOVED || segment->state == ENGINE_SEGMENT_DAMAGED ||
 	    e->clock->now_ms(e->clock) < segment->seal_retry_ms) {
 		segment_unlock(segment);
 		return 0;

@@ -169,7 +169,8 @@ static int engine_new(struct disk *disk, const struct engine_options *options, s
 	if (options)
 		e->options = *options;
 	struct engine_options *o = &e->options;
-	o->flush_interval_ms = o->flush_interval_ms ? o->flush_interval_ms : FLUSH_INTERVAL_MS_DEFAULT;
+	o->flush_interval_ms = o->flush_interval_ms ? o->flush_interval_ms
+						    : FLUSH_INTERVAL_MS_DEFAULT;
 	o->segment_size_max = o->segment_size_max ? o->segment_size_max : SEGMENT_SIZE_DEFAULT;
 	o->idle_seal_ms = o->idle_seal_ms ? o->idle_seal_ms : IDLE_SEAL_MS_DEFAULT;
 	o->cache_size_max = o->cache_size_max ? o->cache_size_max : CACHE_SIZE_DEFAULT;
@@ -177,7 +178,8 @@ static int engine_new(struct disk *disk, const struct engine_options *options, s
 	e->opened_ns = e->clock->wall_ns(e->clock);
 	init_locks(e);
 	e->files = calloc(SEALED_OPEN_MAX, sizeof(struct part *));
-	if (!e->files || pool_new(&e->pool) < 0 || page_cache_new(o->cache_size_max, &e->cache) < 0) {
+	if (!e->files || pool_new(&e->pool) < 0 ||
+	    page_cache_new(o->cache_size_max, &e->cache) < 0) {
 		destroy(e);
 		return -ENOMEM;
 	}
@@ -331,7 +333,8 @@ static void sum_segments(struct engine *e, struct engine_stats *stats)
 {
 	struct engine_segment *segment;
 
-	for (uint32_t number = 0; (segment = engine_segment_next(e, number)); number = segment->number) {
+	for (uint32_t number = 0; (segment = engine_segment_next(e, number));
+	     number = segment->number) {
 		segment_lock(segment);
 		if (segment->state != ENGINE_SEGMENT_VOLATILE) {
 			stats->segments++;

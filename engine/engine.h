@@ -83,13 +83,13 @@ PROTOFS_API MUST_CHECK int engine_format(struct disk *disk,
 					 struct reterr *err);
 
 struct engine_options {
-	const struct clock *clock;   /* borrowed; NULL is the system's */
-	bool read_only;              /* writes nothing; recovery happens in memory */
-	bool strict_root;            /* a dangling root is refused with -ENODATA, not held */
-	uint64_t flush_interval_ms;  /* bytes that nobody waits for are durable after it; 0 is 1000 */
-	uint64_t segment_size_max;   /* our own segments start a new one here; 0 is 1 GiB */
-	uint64_t idle_seal_ms;       /* an open part without a writer is sealed after it; 0 is 60,000 */
-	uint64_t cache_size_max;     /* verified pages of sealed and durable bytes; 0 is 8 MiB */
+	const struct clock *clock;  /* borrowed; NULL is the system's */
+	bool read_only;             /* writes nothing; recovery happens in memory */
+	bool strict_root;           /* a dangling root is refused with -ENODATA, not held */
+	uint64_t flush_interval_ms; /* bytes that nobody waits for are durable after it; 0 is 1000 */
+	uint64_t segment_size_max;  /* our own segments start a new one here; 0 is 1 GiB */
+	uint64_t idle_seal_ms;   /* an open part without a writer is sealed after it; 0 is 60,000 */
+	uint64_t cache_size_max; /* verified pages of sealed and durable bytes; 0 is 8 MiB */
 	/*
 	 * Told once of each failure and repair that no caller is waiting for (a poisoned part, a failed background
 	 * commit, the turn to read-only), from any thread, no lock held. May be NULL.
@@ -138,20 +138,20 @@ enum engine_segment_state {
 struct engine_segment_info {
 	struct uuid uuid;
 	uint32_t number; /* 1..2^25-1; stable while the engine is open, and on disk from the first byte */
-	uint32_t node;   /* that created it */
+	uint32_t node; /* that created it */
 	uint32_t epoch;
 	enum engine_class class;
 	enum engine_segment_state state;
-	uint64_t length;      /* of the stream, accepted bytes included */
-	uint64_t durable;     /* bytes from 0 that have reached this disk */
-	uint64_t sealed;      /* bytes from 0 in sealed parts: these never change again */
-	uint64_t frames_end;  /* whole frames parse up to here */
-	uint64_t physical;    /* bytes of disk that its parts take */
+	uint64_t length;     /* of the stream, accepted bytes included */
+	uint64_t durable;    /* bytes from 0 that have reached this disk */
+	uint64_t sealed;     /* bytes from 0 in sealed parts: these never change again */
+	uint64_t frames_end; /* whole frames parse up to here */
+	uint64_t physical;   /* bytes of disk that its parts take */
 	uint64_t created_ns;
 	uint64_t modified_ns; /* of the last append */
 	uint64_t born_root;   /* the newest root's seq when the first byte came; 0 none */
 	bool frames_bad;      /* the bytes at frames_end are no frame: nothing parses beyond */
-	bool final;           /* sealed, and never appended to again: nothing of it changes any more */
+	bool final; /* sealed, and never appended to again: nothing of it changes any more */
 };
 
 /* NULL if there is none (removed ones are none). */
@@ -247,8 +247,8 @@ PROTOFS_API MUST_CHECK int engine_append_from(struct engine *e, enum engine_clas
 					      void *arg, struct engine_pointer *ret);
 
 struct engine_frame {
-	uint64_t offset;  /* of its header */
-	uint64_t size;    /* of its payload, which begins at offset + ENGINE_FRAME_HEADER_SIZE */
+	uint64_t offset; /* of its header */
+	uint64_t size;   /* of its payload, which begins at offset + ENGINE_FRAME_HEADER_SIZE */
 	uint8_t format;
 };
 
@@ -358,9 +358,9 @@ struct engine_stats {
 	uint64_t opened_ns;
 	uint64_t segments;
 	uint64_t open_parts;
-	uint64_t bytes_stored;   /* lengths of all segments */
-	uint64_t bytes_pending;  /* accepted, not yet durable */
-	uint64_t appends;        /* since open, as are all below */
+	uint64_t bytes_stored;  /* lengths of all segments */
+	uint64_t bytes_pending; /* accepted, not yet durable */
+	uint64_t appends;       /* since open, as are all below */
 	uint64_t bytes_appended;
 	uint64_t commits;        /* group commits that reached the disk */
 	uint64_t commit_waiters; /* callers that they served */
@@ -368,12 +368,12 @@ struct engine_stats {
 	uint64_t roots_first, roots_last; /* kept */
 	uint64_t parts_sealed, parts_poisoned;
 	uint64_t cache_hits, cache_misses, cache_bytes;
-	uint64_t buffer_bytes;   /* memory of bytes not yet durable */
+	uint64_t buffer_bytes; /* memory of bytes not yet durable */
 	uint64_t errors;
 	uint64_t disk_total, disk_available;
-	bool recovered;     /* the last stop was not a clean one */
+	bool recovered; /* the last stop was not a clean one */
 	bool read_only;
-	bool damaged;       /* `protofs fsck` has work to do */
+	bool damaged; /* `protofs fsck` has work to do */
 	char read_only_reason[RETERR_TEXT_SIZE];
 };
 PROTOFS_API void engine_stats(struct engine *e, struct engine_stats *ret);

@@ -13,7 +13,7 @@ struct slot {
 	struct page page; /* first: a pinned page's address leads back here */
 	unsigned pins;
 	bool used;
-	bool stale; /* dropped while pinned: freed by the last unpin */
+	bool stale;    /* dropped while pinned: freed by the last unpin */
 	uint32_t next; /* in the bucket's chain; SLOT_NONE ends it */
 };
 

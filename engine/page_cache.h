@@ -15,8 +15,8 @@
 
 struct page_key {
 	uint32_t segment; /* number */
-	uint32_t index;	  /* of the page in its part */
-	uint64_t start;	  /* of the part */
+	uint32_t index;   /* of the page in its part */
+	uint64_t start;   /* of the part */
 };
 
 struct page {

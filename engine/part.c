@@ -191,10 +191,11 @@ int part_acquire_sealed(struct engine *e, const struct uuid *segment, struct par
 		if (r < 0) {
 			char text[UUID_TEXT_LENGTH + 1];
 			return r == -ENOENT
-				       ? reterr_set(err, -EBADMSG,
-						    "segment %s: the table of its part at byte %" PRIu64
-						    " is missing",
-						    uuid_format(segment, text), part->start)
+				       ? reterr_set(
+						 err, -EBADMSG,
+						 "segment %s: the table of its part at byte %" PRIu64
+						 " is missing",
+						 uuid_format(segment, text), part->start)
 				       : r;
 		}
 		(void)pthread_mutex_lock(&e->files_lock);

@@ -60,7 +60,8 @@ static int tables_load(const struct part_scan *scan, struct tables *tables, uint
 static int load_slot(const struct tables *tables, unsigned copy, uint32_t slot,
 		     struct part_entry *ret)
 {
-	const uint8_t *bytes = tables->copy[copy] + (size_t)(slot - tables->first) * PART_ENTRY_SIZE;
+	const uint8_t *bytes =
+		tables->copy[copy] + (size_t)(slot - tables->first) * PART_ENTRY_SIZE;
 	return part_entry_load(bytes, tables->tag, (uint64_t)slot + 1, ret);
 }
 

@@ -20,13 +20,13 @@ struct part_scan {
 	int (*bytes)(void *arg, const void *data, size_t size);
 	void *arg;
 	/* out */
-	uint64_t length;   /* valid bytes from the part's start */
-	uint32_t entries;  /* valid ones */
-	uint32_t epoch;    /* of the last valid one */
-	bool torn;	   /* an unacknowledged entry or its data lies behind the valid ones */
-	bool damaged;	   /* the first invalid entry was acknowledged: a later one exists */
+	uint64_t length;    /* valid bytes from the part's start */
+	uint32_t entries;   /* valid ones */
+	uint32_t epoch;     /* of the last valid one */
+	bool torn;          /* an unacknowledged entry or its data lies behind the valid ones */
+	bool damaged;       /* the first invalid entry was acknowledged: a later one exists */
 	uint64_t later_end; /* when damaged: bytes of the part that later entries speak of */
-	bool copy_damaged; /* an entry was valid in one copy only, with another one behind it */
+	bool copy_damaged;  /* an entry was valid in one copy only, with another one behind it */
 };
 
 /* 0 also when torn or damaged; -errno of the disk; -ENOMEM. */

@@ -15,12 +15,12 @@
 #include "base/hash.h"
 
 struct part_sums {
-	uint64_t start;	 /* stream offset of the part */
+	uint64_t start;  /* stream offset of the part */
 	uint64_t length; /* bytes of the part that were fed */
 	uint64_t length_max;
-	struct hash *pages;  /* length / PART_PAGE_SIZE whole ones */
-	uint64_t mib_first;  /* number of the first MiB that ends behind START */
-	struct hash *mibs;   /* (start + length) / MiB - mib_first whole ones */
+	struct hash *pages; /* length / PART_PAGE_SIZE whole ones */
+	uint64_t mib_first; /* number of the first MiB that ends behind START */
+	struct hash *mibs;  /* (start + length) / MiB - mib_first whole ones */
 	struct hash_stream *page;
 	struct hash_stream *mib;
 };

@@ -14,9 +14,9 @@ enum { READ_AROUND_SIZE = 256 << 10 };
 /* The durable bytes of one part, while they are being read. */
 struct source {
 	struct engine_segment *segment;
-	struct part *part; /* referenced */
+	struct part *part;     /* referenced */
 	struct sealed *sealed; /* or NULL: the part's WAL */
-	uint64_t readable; /* bytes of the part, from its start, that can be had here */
+	uint64_t readable;     /* bytes of the part, from its start, that can be had here */
 	unsigned flags;
 };
 
@@ -39,8 +39,7 @@ static int damaged(const struct source *source, uint64_t page, const char *what,
 	char text[UUID_TEXT_LENGTH + 1];
 	uint64_t from = source->part->start + page * PART_PAGE_SIZE;
 
-	return reterr_set(err, -EBADMSG,
-			  "segment %s: bytes %" PRIu64 " to %" PRIu64 " %s",
+	return reterr_set(err, -EBADMSG, "segment %s: bytes %" PRIu64 " to %" PRIu64 " %s",
 			  uuid_format(&source->segment->uuid, text), from,
 			  from + page_size(source, page), what);
 }
@@ -197,7 +196,8 @@ static int read_once(struct engine *e, struct engine_segment *segment, uint64_t 
 	segment_unlock(segment);
 	if (r < 0) {
 		char text[UUID_TEXT_LENGTH + 1];
-		return reterr_set(err, r, "segment %s: the part that holds byte %" PRIu64 " is missing",
+		return reterr_set(err, r,
+				  "segment %s: the part that holds byte %" PRIu64 " is missing",
 				  uuid_format(&segment->uuid, text), offset);
 	}
 	*ret = piece;
@@ -229,7 +229,8 @@ int engine_read(struct engine *e, struct engine_segment *segment, void *data, si
 	int r = segment_load_parts(segment, err);
 	while (r == 0 && *ret < size) {
 		size_t piece = 0;
-		r = read_once(e, segment, offset + *ret, to + *ret, size - *ret, flags, &piece, err);
+		r = read_once(e, segment, offset + *ret, to + *ret, size - *ret, flags, &piece,
+			      err);
 		if (r < 0 || piece == 0)
 			break;
 		*ret += piece;
@@ -294,8 +295,8 @@ int engine_sums(struct engine *e, struct engine_segment *segment, uint64_t from,
 		length = segment->durable;
 	segment_unlock(segment);
 
-	for (uint64_t offset = from - from % ENGINE_SUM_SIZE; r == 0 && offset < length && n < count;
-	     offset += ENGINE_SUM_SIZE) {
+	for (uint64_t offset = from - from % ENGINE_SUM_SIZE;
+	     r == 0 && offset < length && n < count; offset += ENGINE_SUM_SIZE) {
 		struct engine_sum *sum = &sums[n];
 		sum->offset = offset;
 		sum->length = length - offset < ENGINE_SUM_SIZE ? length - offset : ENGINE_SUM_SIZE;

@@ -8,7 +8,8 @@
 
 void reserve_open(struct engine *e)
 {
-	if (disk_open(e->disk, RESERVE_PATH, DISK_WRITE | DISK_CREATE | DISK_REPLACE, &e->reserve) < 0)
+	if (disk_open(e->disk, RESERVE_PATH, DISK_WRITE | DISK_CREATE | DISK_REPLACE, &e->reserve) <
+	    0)
 		return; /* the store works without; ENOSPC is then met earlier */
 	reserve_restore(e);
 }

@@ -28,12 +28,12 @@ struct sealing {
 	struct frame_scan scan;
 	struct disk_file *index;
 	struct hash_stream *index_hash;
-	uint64_t index_size;	/* bytes written to the index file */
-	struct buf pending;	/* bytes of it still in memory */
-	uint8_t *directory;	/* INDEX_ENTRY_SIZE bytes a page */
+	uint64_t index_size; /* bytes written to the index file */
+	struct buf pending;  /* bytes of it still in memory */
+	uint8_t *directory;  /* INDEX_ENTRY_SIZE bytes a page */
 	uint64_t frame_count;
 	uint64_t frames_first;
-	int error;		/* of a callback that cannot return one */
+	int error; /* of a callback that cannot return one */
 };
 
 static int index_flush_pending(struct sealing *s)
@@ -68,7 +68,8 @@ static void on_frame(void *arg, uint64_t offset, uint64_t size)
 {
 	struct sealing *s = arg;
 	uint64_t biased = offset + INDEX_BIAS - s->request->start;
-	uint64_t page = offset > s->request->start ? (offset - s->request->start) / PART_PAGE_SIZE : 0;
+	uint64_t page = offset > s->request->start ? (offset - s->request->start) / PART_PAGE_SIZE
+						   : 0;
 	uint8_t *entry = s->directory + page * INDEX_ENTRY_SIZE;
 
 	if (s->frame_count++ == 0)

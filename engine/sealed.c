@@ -64,8 +64,8 @@ static int open_table(struct sealed *sealed, struct disk *disk, const struct uui
 		return reterr_set(err, r, "%s: cannot be read: %s", path, strerror(-r));
 	r = sealed_header_load(table, size, &sealed->header);
 	free(table);
-	if (r == 0 && (!uuid_equal(&sealed->header.segment, segment) ||
-		       sealed->header.start != start))
+	if (r == 0 &&
+	    (!uuid_equal(&sealed->header.segment, segment) || sealed->header.start != start))
 		r = -EBADMSG;
 	if (r < 0)
 		return reterr_set(err, r == -ENODATA ? -EBADMSG : r,
@@ -104,7 +104,8 @@ static int open_index(struct sealed *sealed, struct disk *disk, struct reterr *e
 	hash_stream_free(stream);
 	free(piece);
 	if (r == -EBADMSG || r == -ENOENT)
-		return reterr_set(err, -EBADMSG, "%s: the atom index is %s; `protofs fsck --repair` makes it anew",
+		return reterr_set(err, -EBADMSG,
+				  "%s: the atom index is %s; `protofs fsck --repair` makes it anew",
 				  path, r == -ENOENT ? "missing" : "damaged");
 	return r < 0 ? reterr_set(err, r, "%s: %s", path, strerror(-r)) : 0;
 }
@@ -125,9 +126,8 @@ static int open_data(struct sealed *sealed, struct disk *disk, struct reterr *er
 		return reterr_set(err, r, "%s: %s", path, strerror(-r));
 	/* Longer: the crash came before the cut. The bytes beyond are never read. */
 	if (size < h->length)
-		return reterr_set(err, -EBADMSG,
-				  "%s: holds %llu of the sealed part's %llu bytes", path,
-				  (unsigned long long)size, (unsigned long long)h->length);
+		return reterr_set(err, -EBADMSG, "%s: holds %llu of the sealed part's %llu bytes",
+				  path, (unsigned long long)size, (unsigned long long)h->length);
 	return 0;
 }
 

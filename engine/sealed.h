@@ -116,13 +116,14 @@ struct seal_request {
 	struct part_geometry geometry;
 	struct uuid segment;
 	uint64_t start;
-	uint64_t limit;	       /* where the next part starts; UINT64_MAX none */
+	uint64_t limit;        /* where the next part starts; UINT64_MAX none */
 	uint64_t length_min;   /* bytes of the part that were acknowledged: fewer is damage */
 	uint64_t header_start; /* where the frame header begins that is the next to come */
 	const uint8_t *header; /* its first bytes, as far as they lie before START */
 	bool frames_bad;       /* nothing parses any more since an earlier part */
 	const void *head;      /* the segment's bytes from the last MiB boundary to START */
-	void (*pause)(void *arg); /* called now and then, so that sealing never stands before a commit; may be NULL */
+	void (*pause)(
+		void *arg); /* called now and then, so that sealing never stands before a commit; may be NULL */
 	void *pause_arg;
 };
 

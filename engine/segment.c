@@ -59,8 +59,7 @@ static bool is_visible(struct engine_segment *segment)
 	return visible;
 }
 
-static int leaf_for(struct engine *e, uint32_t number,
-		    _Atomic(struct engine_segment *) **ret_slot)
+static int leaf_for(struct engine *e, uint32_t number, _Atomic(struct engine_segment *) **ret_slot)
 {
 	struct segment_leaf *leaf = atomic_load(&e->leaves[number / SEGMENT_LEAF_SIZE]);
 	if (!leaf) {
@@ -208,8 +207,7 @@ size_t segment_open_snapshot(struct engine *e, struct engine_segment **list, siz
 int segment_record(struct engine_segment *segment, enum catalogue_state state, struct reterr *err)
 {
 	segment_lock(segment);
-	struct part *last =
-		segment->part_count ? segment->parts[segment->part_count - 1] : NULL;
+	struct part *last = segment->part_count ? segment->parts[segment->part_count - 1] : NULL;
 	struct catalogue_record record = {
 		.uuid = segment->uuid,
 		.number = segment->number,
@@ -365,7 +363,8 @@ static int remove_name(void *arg, const char *name, bool is_dir)
 	const struct removing *removing = arg;
 	char path[DISK_PATH_MAX];
 
-	if (is_dir || snprintf(path, sizeof(path), "%.80s/%.80s", removing->dir, name) >= DISK_PATH_MAX)
+	if (is_dir ||
+	    snprintf(path, sizeof(path), "%.80s/%.80s", removing->dir, name) >= DISK_PATH_MAX)
 		return 0;
 	return disk_unlink(removing->disk, path);
 }

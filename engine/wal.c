@@ -136,7 +136,8 @@ int wal_open(struct disk *disk, struct pool *pool, const struct part_geometry *g
 		char path[DISK_PATH_MAX];
 		part_path(PART_DATA, segment, start, path);
 		(void)!disk_unlink(disk, path);
-		return reterr_set(err, r, "segment %s: a new part at byte %" PRIu64 " cannot be made: %s",
+		return reterr_set(err, r,
+				  "segment %s: a new part at byte %" PRIu64 " cannot be made: %s",
 				  uuid_format(segment, text), start, strerror(-r));
 	}
 	*ret = wal;
@@ -297,7 +298,8 @@ int wal_reserve(struct wal *wal, struct wal_reservation *wanted)
 	}
 	for (unsigned copy = 0; copy < PART_TABLE_COPIES && r == 0; copy++)
 		if (wanted->table > wal->table_reserved)
-			r = disk_reserve(wal->file, part_table_offset(g, copy) + wal->table_reserved,
+			r = disk_reserve(wal->file,
+					 part_table_offset(g, copy) + wal->table_reserved,
 					 wanted->table - wal->table_reserved);
 	return r;
 }
@@ -485,8 +487,7 @@ void wal_commit_build(struct wal *wal, struct disk_job *job)
 	if (in_block == 0)
 		memset(wal->table_block, 0, DISK_BLOCK_SIZE);
 	part_entry_store(wal->table_block + (size_t)in_block * PART_ENTRY_SIZE, &entry, wal->tag);
-	wal->table_iov =
-		(struct iovec){.iov_base = wal->table_block, .iov_len = DISK_BLOCK_SIZE};
+	wal->table_iov = (struct iovec){.iov_base = wal->table_block, .iov_len = DISK_BLOCK_SIZE};
 
 	*job = (struct disk_job){.file = wal->file};
 	if (wal->head_count)
@@ -523,8 +524,7 @@ void wal_commit_done(struct wal *wal)
 		wal->zeroed = block_ceil(wal->durable);
 
 	wal->buffered = wal->durable - wal->durable % PART_PAGE_SIZE;
-	while (unneeded < wal->chunk_count &&
-	       wal->chunk_base + POOL_CHUNK_SIZE <= wal->buffered) {
+	while (unneeded < wal->chunk_count && wal->chunk_base + POOL_CHUNK_SIZE <= wal->buffered) {
 		pool_give(wal->pool, wal->chunks[unneeded++]);
 		wal->chunk_base += POOL_CHUNK_SIZE;
 	}
@@ -554,10 +554,10 @@ void wal_data_ahead_claim(struct wal *wal, bool committing, struct disk_job *job
 	uint64_t to = min_u64(block_floor(wal->accepted), from + WAL_AHEAD_SLICE);
 
 	*job = (struct disk_job){.file = wal->file, .write_count = 1, .no_flush = true};
-	job->writes[0] = (struct disk_write){
-		.iov = wal->ahead_iov,
-		.iov_count = add_pieces(wal, from, to, wal->ahead_iov, 0),
-		.offset = from};
+	job->writes[0] =
+		(struct disk_write){.iov = wal->ahead_iov,
+				    .iov_count = add_pieces(wal, from, to, wal->ahead_iov, 0),
+				    .offset = from};
 	wal->ahead_size = to - from;
 	wal->ahead_writing = true;
 }

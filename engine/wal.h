@@ -53,20 +53,21 @@ struct wal {
 
 	/* Under the segment's lock. */
 	uint64_t buffered, durable, accepted, reserved;
-	uint64_t zeroed;       /* data blocks below are written */
-	uint64_t table_reserved, table_zeroed; /* bytes of each table copy that are promised, written */
-	uint64_t zero_ahead;   /* size of the window that the next zeroing fills */
-	bool zeroing; /* [zero_from, zero_to) is being written */
+	uint64_t zeroed; /* data blocks below are written */
+	uint64_t table_reserved,
+		table_zeroed; /* bytes of each table copy that are promised, written */
+	uint64_t zero_ahead;  /* size of the window that the next zeroing fills */
+	bool zeroing;         /* [zero_from, zero_to) is being written */
 	uint64_t zero_from, zero_to;
 	bool small_commits; /* the last commit was one: zeros ahead pay */
 	/* Whole blocks behind the durable bytes that are written already, but neither flushed nor in an entry. */
 	uint64_t ahead_from, ahead_to;
 	bool ahead_writing; /* a slice that begins at AHEAD_TO is on its way */
-	uint32_t entries; /* slots taken */
+	uint32_t entries;   /* slots taken */
 	uint8_t *chunks[WAL_CHUNKS_MAX];
 	unsigned chunk_count;
 	uint64_t chunk_base; /* physical offset of chunks[0]; a multiple of a block */
-	uint8_t *tail;	     /* instead of chunks while nothing happens: bytes [buffered, durable) */
+	uint8_t *tail; /* instead of chunks while nothing happens: bytes [buffered, durable) */
 	uint64_t seen_accepted, seen_ms; /* the flusher's: when it last saw the part grow */
 	uint32_t *first; /* per page: offset of its first frame - start + INDEX_BIAS, or INDEX_NO_FRAME */
 	struct part_sums *sums; /* of the durable bytes; advanced by the committer, see part_sums.h */
@@ -74,9 +75,10 @@ struct wal {
 	/* Of the one commit in flight. */
 	struct iovec iov[WAL_CHUNKS_MAX + 3]; /* all its blocks */
 	int iov_count;
-	int head_count, tail_start; /* of these, what is not written ahead: [0, head) and [tail, count) */
+	int head_count,
+		tail_start; /* of these, what is not written ahead: [0, head) and [tail, count) */
 	uint64_t tail_offset;
-	uint8_t *block;	      /* the last, partial data block, copied: appends go on in its chunk meanwhile */
+	uint8_t *block; /* the last, partial data block, copied: appends go on in its chunk meanwhile */
 	uint8_t *table_block; /* the table block that holds the next free slot */
 	struct iovec table_iov;
 	struct hash_stream *entry_hash;

@@ -54,7 +54,8 @@ static struct engine_pointer append_text(const char *text)
 		char *out;
 	} address = {.in = text};
 	struct iovec iov = {.iov_base = address.out, .iov_len = strlen(text)};
-	ck_assert_int_eq(engine_append(e, ENGINE_CLASS_LOG, ENGINE_FORMAT_JSON, &iov, 1, &pointer), 0);
+	ck_assert_int_eq(engine_append(e, ENGINE_CLASS_LOG, ENGINE_FORMAT_JSON, &iov, 1, &pointer),
+			 0);
 	return pointer;
 }
 
@@ -90,8 +91,8 @@ END_TEST
 START_TEST(committed_atoms_survive_an_abandoned_engine)
 {
 	struct engine_pointer pointer = append_text("committed");
-	struct engine_position position = {
-		.segment = engine_segment_find(e, &pointer.segment), .length = UINT64_MAX};
+	struct engine_position position = {.segment = engine_segment_find(e, &pointer.segment),
+					   .length = UINT64_MAX};
 	ck_assert_int_eq(engine_commit(e, &position, 1, NULL), 0);
 	engine_abandon(e);
 	open_engine_with(NULL);
@@ -279,7 +280,8 @@ START_TEST(an_atom_larger_than_a_part_is_one_frame)
 	uint64_t size = 2 * (uint64_t)PART_DATA_SIZE + 7;
 
 	(void)append_text("before");
-	ck_assert_int_eq(engine_append_from(e, ENGINE_CLASS_LOG, 0, size, read_fill, NULL, &pointer), 0);
+	ck_assert_int_eq(
+		engine_append_from(e, ENGINE_CLASS_LOG, 0, size, read_fill, NULL, &pointer), 0);
 	struct engine_pointer after = append_text("after");
 	struct engine_segment *segment = engine_segment_find(e, &pointer.segment);
 	ck_assert_uint_eq(count_frames(segment), 3);
@@ -301,9 +303,9 @@ static int read_failing(void *arg, void *data, size_t size, uint64_t offset)
 START_TEST(a_source_that_fails_leaves_no_atom)
 {
 	struct engine_pointer before = append_text("before"), pointer;
-	ck_assert_int_eq(engine_append_from(e, ENGINE_CLASS_LOG, 0, 4 << 20, read_failing, NULL,
-					    &pointer),
-			 -EIO);
+	ck_assert_int_eq(
+		engine_append_from(e, ENGINE_CLASS_LOG, 0, 4 << 20, read_failing, NULL, &pointer),
+		-EIO);
 	struct engine_pointer after = append_text("after");
 	ck_assert(!uuid_equal(&before.segment, &after.segment));
 	ck_assert_uint_eq(count_frames(engine_segment_find(e, &before.segment)), 1);
