@@ -239,8 +239,8 @@ static int repair(struct engine_segment *segment, struct reterr *err)
 
 	int r = segment_read_head(segment, start, &head, err);
 	if (r == 0)
-		r = wal_open(e->disk, e->pool, &e->geometry, &segment->uuid, start, epoch, head, err,
-			     &fresh);
+		r = wal_open(e->disk, e->pool, &e->geometry, &segment->uuid, start, epoch, head,
+			     err, &fresh);
 	free(head);
 	if (r < 0)
 		return r;
@@ -456,7 +456,7 @@ int engine_commit(struct engine *e, const struct engine_position *positions, siz
 		return commit_one(positions, err);
 	for (size_t done = 0; done < count; done += ENGINE_ROOT_BARRIER_MAX) {
 		size_t n = count - done < ENGINE_ROOT_BARRIER_MAX ? count - done
-								 : ENGINE_ROOT_BARRIER_MAX;
+								  : ENGINE_ROOT_BARRIER_MAX;
 		int r = commit_batch(e, positions + done, n, err);
 		if (r < 0 && result == 0)
 			result = r;
