@@ -126,6 +126,11 @@ MUST_CHECK int space_root_file(struct call *call, struct small_file **ret);
 /* Publishes what FILE holds; on success FILE is what space_root is. */
 MUST_CHECK int space_root_publish(struct call *call, struct small_file *file);
 
+/* Extended attributes of FILE while it is what space_root shows: none otherwise. */
+MUST_CHECK int space_root_getxattr(struct call *call, struct small_file *file, const char *name,
+				   struct buf *ret);
+MUST_CHECK int space_root_listxattr(struct small_file *file, struct buf *ret);
+
 /* ---- space_lock.c ---- */
 extern const struct view view_space_lock;
 

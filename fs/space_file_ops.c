@@ -238,6 +238,16 @@ static int file_open(struct call *call, int flags, struct opened *ret)
 	return 0;
 }
 
+static int file_getxattr(struct call *call, const char *name, struct buf *ret)
+{
+	return space_root_getxattr(call, file_of(call), name, ret);
+}
+
+static int file_listxattr(struct call *call, struct buf *ret)
+{
+	return space_root_listxattr(file_of(call), ret);
+}
+
 const struct view view_small_file = {
 	.name = "a small file of space/",
 	.getattr = file_getattr,
@@ -248,4 +258,6 @@ const struct view view_small_file = {
 	.flush = file_flush,
 	.fsync = file_fsync,
 	.release = file_release,
+	.getxattr = file_getxattr,
+	.listxattr = file_listxattr,
 };

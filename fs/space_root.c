@@ -10,14 +10,20 @@
 #include "fs/flock.h"
 #include "fs/root_json.h"
 #include "fs/space.h"
+#include "fs/xattr.h"
+
+/* The root that space_root shows: one that is held until its bytes come is newer than all others. */
+static int root_newest(struct space *space, struct engine_root *ret)
+{
+	int r = engine_root_dangling(space->engine, ret);
+	return r == -ENOENT ? engine_root_current(space->engine, ret) : r;
+}
 
 /* The newest root as a file's bytes: the publisher's own, or ours if it gave none. */
 static int root_text(struct space *space, struct buf *ret, uint64_t *ret_time_ns)
 {
 	struct engine_root root;
-	int r = engine_root_dangling(space->engine, &root);
-	if (r == -ENOENT)
-		r = engine_root_current(space->engine, &root);
+	int r = root_newest(space, &root);
 	if (r < 0)
 		return r;
 	*ret_time_ns = root.time_ns;
@@ -133,4 +139,34 @@ int space_root_publish(struct call *call, struct small_file *file)
 	if (old)
 		node_unref(fs_nodes(space->fs), &old->node, 1);
 	return 0;
+}
+
+static bool root_is_shown(struct small_file *file)
+{
+	pthread_mutex_lock(&file->space->lock);
+	bool shown = file->space->root == file;
+	pthread_mutex_unlock(&file->space->lock);
+	return shown;
+}
+
+int space_root_getxattr(struct call *call, struct small_file *file, const char *name,
+			struct buf *ret)
+{
+	uint8_t text[ROOT_JSON_SIZE_MAX];
+	struct engine_root root;
+	size_t size = 0;
+
+	if (!root_is_shown(file))
+		return -ENODATA;
+	int r = root_newest(file->space, &root);
+	if (r == 0)
+		r = small_file_read(file, text, sizeof(text), 0, &size, &call->err);
+	if (r < 0)
+		return r;
+	return xattr_root(call, &root, (struct slice){.data = text, .size = size}, name, ret);
+}
+
+int space_root_listxattr(struct small_file *file, struct buf *ret)
+{
+	return root_is_shown(file) ? xattr_root_list(ret) : 0;
 }

@@ -278,6 +278,23 @@ def attributes_of_a_root():
 
 
 @test
+def a_dangling_root_says_so():
+    """It is held in space/space_root only, until its bytes come."""
+    with Store() as store, store.mount() as mnt:
+        segment = new_uuid()
+        append(mnt / f"space/{segment}", frame(b"abc"))
+        publish(mnt, Pointer(segment, 12))
+        root = mnt / "space/space_root"
+        check_eq(os.getxattr(root, "user.protofs.state"), b"dangling", "state")
+        check_eq(os.getxattr(root, "user.protofs.durable"), b"local=0 quorum=0 cloud=0", "durable")
+        check_eq(os.listdir(mnt / "roots"), ["by-time"], "roots/")
+        append(mnt / f"space/{segment}", frame(b"def"))
+        wait_for(lambda: os.getxattr(root, "user.protofs.state") == b"published", "the root to be published")
+        check_eq(os.getxattr(root, "user.protofs.durable"), b"local=12 quorum=0 cloud=0", "durable")
+        check_eq(Pointer.of_json(read(mnt / "roots/1")), Pointer(segment, 12), "roots/1")
+
+
+@test
 def a_long_history():
     count = 3000
     with Store() as store, store.mount() as mnt:
