@@ -46,8 +46,11 @@ int engine_model_open_only(struct engine_model *model, struct disk *disk);
 /* Opens the store on DISK, twice, and compares. Neither may fail. What was lost, rightly, is forgotten. */
 void engine_model_check(struct engine_model *model, struct disk *disk);
 
-/* After a check: appends, publishes and closes, as a store that goes on living would. */
-void engine_model_go_on(struct engine_model *model, struct disk *disk);
+/*
+ * After a check: appends, publishes and closes, as a store that goes on living would. Then the files alone are the
+ * segments; LEFTOVERS: but for empty parts that a power cut left.
+ */
+void engine_model_go_on(struct engine_model *model, struct disk *disk, bool leftovers);
 
 /* What was wrong first; NULL: nothing. */
 const char *engine_model_problem(const struct engine_model *model);

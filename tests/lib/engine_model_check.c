@@ -1,4 +1,6 @@
 #include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/invariant.h"
@@ -322,13 +324,76 @@ void engine_model_check(struct engine_model *model, struct disk *disk)
 	model->engine = NULL;
 }
 
-void engine_model_go_on(struct engine_model *model, struct disk *disk)
+/* ---- A stopped store ---- */
+
+struct part_names {
+	char names[64][64];
+	size_t count;
+};
+
+static int add_part_name(void *arg, const char *name, bool is_dir)
+{
+	struct part_names *parts = arg;
+	(void)is_dir;
+	invariant(parts->count < 64);
+	(void)snprintf(parts->names[parts->count++], sizeof(parts->names[0]), "%s", name);
+	return 0;
+}
+
+static int compare_names(const void *a, const void *b)
+{
+	return strcmp(a, b);
+}
+
+/*
+ * A part that was being made when the power failed, of a segment that recovery has no reason to look at. The next append
+ * to it replaces the file.
+ */
+static bool is_leftover(const struct engine_model *model, const char *name, size_t length)
+{
+	return model->leftovers && strtoull(name, NULL, 10) >= length;
+}
+
+/* `cat segments/UUID/` followed by a star is the segment. */
+static void cat_segment(struct engine_model *model, const struct model_segment *segment)
+{
+	char uuid[UUID_TEXT_LENGTH + 1];
+	char path[DISK_PATH_MAX];
+	struct part_names parts = {.count = 0};
+	size_t at = 0;
+
+	(void)uuid_format(&segment->uuid, uuid);
+	(void)snprintf(path, sizeof(path), "segments/%s", uuid);
+	if (disk_list(model->disk, path, add_part_name, &parts) < 0 && segment->bytes.size)
+		model_problem(model, "%s cannot be listed", path);
+	qsort(parts.names, parts.count, sizeof(parts.names[0]), compare_names);
+	for (size_t i = 0; i < parts.count; i++) {
+		if (is_leftover(model, parts.names[i], segment->bytes.size))
+			continue;
+		void *data = NULL;
+		size_t size = 0;
+		(void)snprintf(path, sizeof(path), "segments/%s/%s", uuid, parts.names[i]);
+		int r = disk_read_file(model->disk, path, SIZE_MAX, &data, &size);
+		if (r < 0 || size > segment->bytes.size - at ||
+		    memcmp(data, segment->bytes.data + at, size) != 0)
+			model_problem(model, "%s: %zu bytes, but not those from %zu of %zu: %d",
+				      path, size, at, segment->bytes.size, r);
+		free(data);
+		at += size;
+	}
+	if (at != segment->bytes.size)
+		model_problem(model, "segments/%s has %zu bytes instead of %zu", uuid, at,
+			      segment->bytes.size);
+}
+
+void engine_model_go_on(struct engine_model *model, struct disk *disk, bool leftovers)
 {
 	static const uint8_t text[] = "and life goes on";
 	struct reterr err = {0};
 	struct engine_pointer pointer;
 	struct iovec iov = {(void *)(uintptr_t)text, sizeof(text)};
 
+	model->leftovers = leftovers;
 	if (*model->problem || open_and_compare(model, disk) < 0)
 		return;
 	const char *what = "append";
@@ -342,11 +407,23 @@ void engine_model_go_on(struct engine_model *model, struct disk *disk)
 		what = "append to a foreign segment";
 		r = engine_segment_append(model->engine, model->segments[0].segment, &iov, 1, NULL);
 	}
+	if (r == 0) {
+		unsigned index = model_segment_of(model, &pointer.segment, false);
+		uint8_t header[ENGINE_FRAME_HEADER_SIZE] = {sizeof(text)};
+		model_accepted(model, index, header, sizeof(header), pointer.offset);
+		model_accepted(model, index, text, sizeof(text), pointer.offset + sizeof(header));
+	}
+	if (r == 0 && model->segments[0].segment)
+		model_accepted(model, 0, text, sizeof(text), model->segments[0].bytes.size);
 	if (r < 0)
 		model_problem(model, "the store does not go on: %s: %d %s", what, r, err.text);
 	r = engine_close(model->engine, &err);
 	model->engine = NULL;
 	if (r < 0)
 		model_problem(model, "the store cannot be closed: %d %s", r, err.text);
+	for (unsigned i = 0; i < model->segment_count && !*model->problem; i++) {
+		if (!model->segments[i].removed)
+			cat_segment(model, &model->segments[i]);
+	}
 	fsck(model, disk);
 }

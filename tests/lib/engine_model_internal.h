@@ -58,6 +58,7 @@ struct engine_model {
 	struct model_root roots[MODEL_ROOTS_MAX];
 	uint64_t pruned_to;     /* roots below may be gone */
 	bool lenient;           /* the disk fails: what cannot be read now is not compared */
+	bool leftovers;         /* see engine_model_go_on */
 	bool own_append_failed; /* a piece of that atom may be there, but never the atom */
 	unsigned step;
 	unsigned errors;
