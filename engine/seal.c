@@ -244,11 +244,11 @@ static int cut_data(struct disk_file *data, const struct uuid *segment, uint64_t
 	char text[UUID_TEXT_LENGTH + 1];
 	int r = disk_size(data, &size);
 
-	if (r == 0 && size > length) {
+	if (r == 0 && size > length)
 		r = disk_truncate(data, length);
-		if (r == 0)
-			r = disk_flush(data);
-	}
+	/* In any case: whoever cut it before may not have lived to flush it. */
+	if (r == 0)
+		r = disk_flush(data);
 	if (r < 0)
 		return reterr_set(err, r,
 				  "segment %s: the sealed part at %" PRIu64
