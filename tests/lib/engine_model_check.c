@@ -374,8 +374,8 @@ static void cat_segment(struct engine_model *model, const struct model_segment *
 		size_t size = 0;
 		(void)snprintf(path, sizeof(path), "segments/%s/%s", uuid, parts.names[i]);
 		int r = disk_read_file(model->disk, path, SIZE_MAX, &data, &size);
-		if (r < 0 || size > segment->bytes.size - at ||
-		    memcmp(data, segment->bytes.data + at, size) != 0)
+		bool fits = r == 0 && at + size <= segment->bytes.size;
+		if (!fits || (size && memcmp(data, segment->bytes.data + at, size) != 0))
 			model_problem(model, "%s: %zu bytes, but not those from %zu of %zu: %d",
 				      path, size, at, segment->bytes.size, r);
 		free(data);
