@@ -401,12 +401,10 @@ static int write_one(struct sim_disk *disk, const struct sim_file *file,
 static int flush_one(struct sim_disk *disk, const struct sim_file *file)
 {
 	int r = change_enter(disk, SIM_FLUSH);
-	if (r == 0) {
-		sim_inode_flush(file->inode, NULL, &disk->random);
-	} else if (!disk->off) {
-		const struct sim_luck luck = {.sectors_percent = 50, .sizes_percent = 50};
-		sim_inode_flush(file->inode, &luck, &disk->random);
-	}
+	if (r == 0)
+		sim_inode_flush(file->inode);
+	else if (!disk->off)
+		sim_inode_flush_failed(file->inode, &disk->random);
 	trace(disk, SIM_FLUSH, file->path, 0, 0, r);
 	return r;
 }

@@ -9,7 +9,7 @@
  *  - A rename is atomic: both names change or none. Syncing either directory makes it stable.
  *  - A directory whose own name is lost is lost with all that was synced in it.
  *  - A flush that fails forgets: its sectors may or may not be on the medium, and no later flush changes that,
- *    while reads go on showing them (as Linux does).
+ *    while reads go on showing them (as Linux does). Changes of the size are metadata: they go on waiting.
  *
  * Operations are counted, so that a test can cut the power after each of them in turn: the writes of one
  * disk_commit are one operation, each of its flushes is one, and so is every other call that changes something. Reads

@@ -116,7 +116,7 @@ static void edit(struct disk *base, const char *path, uint64_t end, edit_fn *fn,
 	(void)pthread_mutex_lock(&disk->mutex);
 	int r = sim_place_find(disk, path, &place);
 	invariant(r == 0 && place.inode && !place.inode->is_dir);
-	sim_inode_flush(place.inode, NULL, &disk->random);
+	sim_inode_flush(place.inode);
 	invariant(end <= place.inode->live.size);
 	uint64_t allocated = place.inode->live.allocated;
 	fn(&place.inode->live, a, b, size);

@@ -89,9 +89,10 @@ struct sim_luck {
 /* Makes of STABLE, a copy of INODE's stable image, what luck and RANDOM let survive of its events. */
 void sim_inode_survive(const struct sim_inode *inode, struct sim_image *stable,
 		       const struct sim_luck *luck, struct sim_random *random);
-/* All of the events are stable, or (LUCK given) what survives of them is, and they are forgotten. */
-void sim_inode_flush(struct sim_inode *inode, const struct sim_luck *luck,
-		     struct sim_random *random);
+/* All of the events are stable. */
+void sim_inode_flush(struct sim_inode *inode);
+/* Some sectors are stable, the others never will be; changes of the size still wait for a flush. */
+void sim_inode_flush_failed(struct sim_inode *inode, struct sim_random *random);
 void sim_inode_free(struct sim_inode *inode);
 
 /* ---- Names ---- */

@@ -126,10 +126,25 @@ void sim_inode_survive(const struct sim_inode *inode, struct sim_image *stable,
 	sim_image_resize(stable, size);
 }
 
-void sim_inode_flush(struct sim_inode *inode, const struct sim_luck *luck,
-		     struct sim_random *random)
+void sim_inode_flush(struct sim_inode *inode)
 {
 	const struct sim_luck all = {.sectors_percent = 100, .sizes_percent = 100};
-	sim_inode_survive(inode, &inode->stable, luck ? luck : &all, random);
+	sim_inode_survive(inode, &inode->stable, &all, &(struct sim_random){0});
 	events_forget(inode);
+}
+
+void sim_inode_flush_failed(struct sim_inode *inode, struct sim_random *random)
+{
+	size_t kept = 0;
+	for (size_t i = 0; i < inode->event_count; i++) {
+		struct sim_event event = inode->events[i];
+		if (event.kind == SIM_EVENT_WRITE) {
+			write_survive(&event, &inode->stable, 50, random);
+			sim_free(event.data);
+			event.data = NULL;
+			event.kind = SIM_EVENT_EXTEND;
+		}
+		inode->events[kept++] = event;
+	}
+	inode->event_count = kept;
 }
