@@ -150,7 +150,6 @@ static int atom_read(struct call *call, uint64_t handle, int flags, void *data, 
 		     uint64_t offset, struct slice *ret)
 {
 	struct engine_segment *segment = call_segment(call);
-	size_t n = 0;
 
 	if (!segment)
 		return -ENOENT;
@@ -161,12 +160,7 @@ static int atom_read(struct call *call, uint64_t handle, int flags, void *data, 
 	uint64_t from = node_offset(call->id) + offset;
 	if (node_kind(call->id) == NODE_ATOM)
 		from += ENGINE_FRAME_HEADER_SIZE;
-	call_block(call);
-	int r = engine_read(call->engine, segment, data, size, from,
-			    flags & O_DIRECT ? ENGINE_READ_DISK : 0, &n, &call->err);
-	if (r == 0)
-		*ret = (struct slice){.data = data, .size = n};
-	return r;
+	return segment_file_read(call, segment, flags, data, size, from, ret);
 }
 
 MUST_CHECK static int json_render(struct call *call, const struct atom *atom, struct buf *text)
