@@ -107,7 +107,7 @@ static int read_previous(struct root_log *log, struct root_log_entry *ret)
 	int r = root_log_read_record(log, seq, ret);
 	if (r < 0)
 		return r;
-	return hash_equal(&ret->self, &log->last.previous) ? 0 : -EBADMSG;
+	return !ret->lost && hash_equal(&ret->self, &log->last.previous) ? 0 : -EBADMSG;
 }
 
 /* Zeroes the slot of the last record; where that fails, a new file takes its place. */

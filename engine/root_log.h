@@ -92,7 +92,10 @@ MUST_CHECK int root_log_prepare(struct root_log *log, const struct root_record *
  */
 void root_log_done(struct root_log *log, int result);
 
-/* A kept record. -ENOENT pruned or never published; -EBADMSG damaged; the disk's errors. */
+/*
+ * A kept record. -ENOENT pruned, never published, or lost and written off by root_log_repair;
+ * -EBADMSG damaged; the disk's errors.
+ */
 MUST_CHECK int root_log_get(struct root_log *log, uint64_t seq, struct root_record *ret);
 
 /* The first kept and the last seq, both 0 if there is none. */
@@ -130,6 +133,20 @@ typedef void root_log_found_fn(void *arg, const struct reterr *finding);
  */
 MUST_CHECK int root_log_check(struct root_log *log, bool deep, root_log_found_fn *found, void *arg,
 			      struct root_log_checked *ret);
+
+/*
+ * Makes a damaged log one that opens without complaint, losing as little as can be: a record that
+ * cannot be read is written off (root_log_get: -ENOENT), one at the end that is lost is forgotten,
+ * and behind a lost file the log begins anew. What is overwritten or removed is kept in lost+found/
+ * as rootlog.<seq>. Tells FIXED (may be NULL) of each. No log may be open on DISK. Bears a crash at
+ * any point: run it again.
+ *
+ *  0         the log is sound, now or before
+ *  -EBADMSG  nothing of it can be read; ERR says so
+ *  others    the disk's
+ */
+MUST_CHECK int root_log_repair(struct disk *disk, root_log_found_fn *fixed, void *arg,
+			       struct reterr *err);
 
 /*
  * Keeps zero-written space ahead of the publisher, so that a publication overwrites and never meets

@@ -16,12 +16,13 @@
  *       40    8  pointer: offset
  *       48    4  node
  *       52    4  epoch
- *       56    4  flags, 0
+ *       56    4  flags; 1: lost, see below
  *       60    4  barriers, 0 to 16
  *       64    4  size of the payload, 0 to 512
  *       68    4  zero
  *       72   16  the hash of the record before (its bytes 112 to 127), zeros for seq 1
- *       88   24  zeros
+ *       88   16  of a lost record: what stands for its hash in the chain; else zeros
+ *      104    8  zeros
  *      112   16  XXH3-128 of the 1024 bytes with this field zero
  *      128  384  16 times {segment UUID, u64 length}: must be durable, or the record means nothing
  *      512  512  payload, then zeros
@@ -45,6 +46,10 @@
  * valid record is a torn publication and dropped. An invalid slot with a valid record behind it, or
  * one up to `acknowledged`, is damage, as are files that leave a gap. If the barrier of the last
  * record is not met, the record is cut: its slot is zeroed durably.
+ *
+ * A lost record was put by repair where one could not be read any more: it has a seq and a time,
+ * and nothing else. The hash that stands for its own is the one that the next record names, so the
+ * chain goes on; its own previous hash is that of the record before, or what stands for it.
  *
  * Invariants:
  *  1. Record n + 1 is submitted only after the flush of n returned, so at most one slot is ever
@@ -77,7 +82,10 @@
 
 enum {
 	MAGIC = 0x74526650, /* "PfRt" */
+	FLAGS_OFFSET = 56,
+	FLAG_LOST = 1,
 	PREVIOUS_OFFSET = 72,
+	STANDS_FOR_OFFSET = 88,
 	SUM_OFFSET = 112,
 	BARRIER_OFFSET = 128,
 	BARRIER_SIZE = 24,
@@ -127,6 +135,17 @@ struct hash root_log_encode(const struct root_record *record, const struct hash 
 	return self;
 }
 
+void root_log_encode_lost(uint64_t seq, uint64_t time_ns, const struct hash *previous,
+			  const struct hash *stands_for, uint8_t bytes[static ROOT_LOG_RECORD_SIZE])
+{
+	struct root_record record = {.root = {.seq = seq, .time_ns = time_ns}};
+	(void)root_log_encode(&record, previous, bytes);
+	store_le32(bytes + FLAGS_OFFSET, FLAG_LOST);
+	memcpy(bytes + STANDS_FOR_OFFSET, stands_for->bytes, HASH_SIZE);
+	struct hash sum = record_sum(bytes);
+	memcpy(bytes + SUM_OFFSET, sum.bytes, HASH_SIZE);
+}
+
 static bool is_zero(const uint8_t *bytes, size_t size)
 {
 	/* Equal to itself shifted by one, and the first is zero. */
@@ -154,6 +173,9 @@ int root_log_decode(struct slice in, struct root_log_entry *ret)
 
 	struct engine_root *root = &ret->record.root;
 	*ret = (struct root_log_entry){.self = self};
+	ret->lost = (load_le32(p + FLAGS_OFFSET) & FLAG_LOST) != 0;
+	if (ret->lost)
+		memcpy(ret->self.bytes, p + STANDS_FOR_OFFSET, HASH_SIZE);
 	ret->record.epoch = load_le32(p + 52);
 	ret->record.barrier_count = barrier_count;
 	root->seq = seq;

@@ -4,6 +4,7 @@
 #ifndef PROTOFS_ENGINE_ROOT_LOG_FORMAT_H
 #define PROTOFS_ENGINE_ROOT_LOG_FORMAT_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/attr.h"
@@ -32,11 +33,17 @@ enum {
 struct hash root_log_encode(const struct root_record *record, const struct hash *previous,
 			    uint8_t bytes[static ROOT_LOG_RECORD_SIZE]);
 
+/* A placeholder for a record that is lost; STANDS_FOR is the hash that the next record names. */
+void root_log_encode_lost(uint64_t seq, uint64_t time_ns, const struct hash *previous,
+			  const struct hash *stands_for,
+			  uint8_t bytes[static ROOT_LOG_RECORD_SIZE]);
+
 /* A record as it was read. */
 struct root_log_entry {
 	struct root_record record;
 	struct hash previous; /* that it names */
-	struct hash self;
+	struct hash self;     /* that the next one names */
+	bool lost;            /* only a placeholder, made by repair */
 };
 /* 0; -ENODATA short; -ENOENT all zero: never written, or cut; -EBADMSG. */
 MUST_CHECK int root_log_decode(struct slice in, struct root_log_entry *ret);

@@ -119,6 +119,7 @@ static int load_kept(struct root_log *log, struct reterr *err)
 struct tail {
 	struct disk_file *file;
 	uint64_t first;
+	uint64_t from; /* slots below it are given up: nobody minds what is in them */
 	uint64_t slots;
 	struct root_log_entry last; /* the highest valid record; seq 0 if there is none */
 	uint64_t damaged;           /* the first seq that should verify and does not; 0 none */
@@ -140,10 +141,10 @@ static int probe(const struct tail *tail, uint64_t slot, struct root_log_entry *
 	return judge(tail, slot, (struct slice){.data = bytes, .size = sizeof(bytes)}, ret);
 }
 
-/* Slot HIGH - 1 is valid (or HIGH is 0), and slot HIGH is not (or HIGH is the end). */
+/* Slot HIGH - 1 is valid (or HIGH is FROM), and slot HIGH is not (or HIGH is the end). */
 static int search_end(struct tail *tail, uint64_t *ret_high)
 {
-	uint64_t low = 0, high = tail->slots;
+	uint64_t low = tail->from < tail->slots ? tail->from : tail->slots, high = tail->slots;
 	while (low < high) {
 		uint64_t middle = low + (high - low) / 2;
 		struct root_log_entry entry;
@@ -244,6 +245,8 @@ static int check_tail(struct root_log *log, struct reterr *err)
 static int load_last(struct root_log *log, struct reterr *err)
 {
 	struct tail tail = {.first = log->firsts[log->file_count - 1]};
+	if (log->kept.first > tail.first)
+		tail.from = log->kept.first - tail.first;
 	int r = find_last(log, &tail);
 	if (r < 0)
 		return reterr_set(err, r, "cannot read %s: %s", ROOT_LOG_DIR, strerror(-r));
@@ -260,6 +263,9 @@ static int load_last(struct root_log *log, struct reterr *err)
 	}
 	if (tail.damaged == 0 && log->last.record.root.seq < log->kept.acknowledged)
 		tail.damaged = log->last.record.root.seq + 1;
+	/* Repair leaves a real record behind each lost one. */
+	if (tail.damaged == 0 && log->last.lost)
+		tail.damaged = log->last.record.root.seq;
 	if (tail.damaged != 0)
 		return damage(log, tail.damaged, err);
 	return check_tail(log, err);

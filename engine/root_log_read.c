@@ -99,6 +99,8 @@ static int get_from_memory(struct root_log *log, uint64_t seq, struct root_recor
 
 	struct root_log_entry entry;
 	r = root_log_decode((struct slice){.data = bytes, .size = sizeof(bytes)}, &entry);
+	if (r == 0 && entry.lost)
+		return -ENOENT;
 	if (r < 0 || entry.record.root.seq != seq)
 		return 0; /* the block was read with damage in it: let the disk have the last word */
 	*ret = entry.record;
@@ -113,6 +115,8 @@ int root_log_get(struct root_log *log, uint64_t seq, struct root_record *ret)
 
 	struct root_log_entry entry;
 	r = root_log_read_record(log, seq, &entry);
+	if (r == 0 && entry.lost)
+		return -ENOENT;
 	if (r == 0) {
 		*ret = entry.record;
 		return 0;
@@ -202,7 +206,8 @@ static void check_entry(struct checker *c, uint64_t first, uint64_t seq, struct 
 		c->before.record.root.seq = 0;
 		return;
 	}
-	c->result.records++;
+	if (!entry.lost)
+		c->result.records++;
 	if (before->record.root.seq + 1 == seq && before->record.root.seq != 0) {
 		if (!hash_equal(&entry.previous, &before->self))
 			found(c, first, seq, "does not continue the root before it");

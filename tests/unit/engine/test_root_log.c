@@ -316,6 +316,20 @@ START_TEST(every_byte_of_kept_is_checked)
 }
 END_TEST
 
+START_TEST(what_was_given_up_may_rot)
+{
+	publish_to(6);
+	ck_assert_int_eq(root_log_prune(root_log, 6, NULL), 0);
+	for (uint64_t seq = 1; seq <= 5; seq++) {
+		flip(1, (seq - 1) * ROOT_LOG_RECORD_SIZE + 100, 2);
+		reopen_ok();
+		check_all(6, 6);
+	}
+	flip(1, 5 * ROOT_LOG_RECORD_SIZE + 100, 2);
+	ck_assert_int_eq(reopen(false, NULL), -EBADMSG);
+}
+END_TEST
+
 /* The last publication stopped at any sector: the older records of its block are what they were. */
 START_TEST(torn_at_every_sector)
 {
@@ -743,6 +757,186 @@ START_TEST(threads)
 }
 END_TEST
 
+/* ---- Repair ---- */
+
+static unsigned fixes;
+
+static void count_fix(void *arg, const struct reterr *event)
+{
+	(void)arg;
+	ck_assert_int_ne(event->text[0], 0);
+	fixes++;
+}
+
+/* The log is sound again, has FIRST to LAST but for LOST (0: none), and goes on. */
+static void check_repaired(uint64_t first, uint64_t last, uint64_t lost)
+{
+	struct root_log_checked checked;
+	struct root_record record;
+	struct reterr err = {0};
+	root_log_close(root_log);
+	root_log = NULL;
+	fixes = 0;
+	int r = root_log_repair(disk, count_fix, NULL, &err);
+	ck_assert_msg(r == 0, "%s", err.text);
+	ck_assert_uint_gt(fixes, 0);
+	fixes = 0;
+	ck_assert_int_eq(root_log_repair(disk, count_fix, NULL, &err), 0);
+	ck_assert_uint_eq(fixes, 0);
+
+	reopen_ok();
+	for (unsigned round = 0; round < 2; round++) {
+		uint64_t from, to;
+		root_log_range(root_log, &from, &to);
+		ck_assert_uint_eq(from, last ? first : 0);
+		ck_assert_uint_eq(to, last);
+		for (uint64_t seq = first; seq <= last; seq++) {
+			r = root_log_get(root_log, seq, &record);
+			ck_assert_int_eq(r, seq == lost ? -ENOENT : 0);
+			if (r == 0)
+				check_record(&record, seq);
+		}
+		ck_assert_int_eq(root_log_check(root_log, true, NULL, NULL, &checked), 0);
+		ck_assert_uint_eq(checked.problems, 0);
+		last += 7;
+		publish_to(last);
+		first = first ? first : 1;
+		reopen_ok();
+	}
+}
+
+START_TEST(any_damaged_record_is_repaired)
+{
+	for (uint64_t seq = 1; seq <= 9; seq++) {
+		for (unsigned marked = 0; marked < 2; marked++) {
+			teardown();
+			setup();
+			publish_to(9);
+			if (marked)
+				ck_assert_int_eq(root_log_mark(root_log, NULL), 0);
+			flip(1, (seq - 1) * ROOT_LOG_RECORD_SIZE + 30, 4);
+			if (seq == 9 && !marked)
+				continue; /* torn, not damaged */
+			check_repaired(1, seq == 9 ? 8 : 9, seq == 9 ? 0 : seq);
+		}
+	}
+}
+END_TEST
+
+START_TEST(neighbours_far_records_and_forgeries_are_repaired)
+{
+	uint8_t bytes[ROOT_LOG_RECORD_SIZE];
+	struct root_log_entry entry;
+	struct root_record record;
+	publish_to(300);
+	flip(1, 9 * ROOT_LOG_RECORD_SIZE, 0);
+	check_repaired(1, 300, 10);
+
+	/* Two side by side, on top of the lost one: of 11 and 12 only one is asked for here. */
+	flip(1, 10 * ROOT_LOG_RECORD_SIZE, 0);
+	flip(1, 11 * ROOT_LOG_RECORD_SIZE, 0);
+	root_log_close(root_log);
+	root_log = NULL;
+	ck_assert_int_eq(root_log_repair(disk, NULL, NULL, NULL), 0);
+	reopen_ok();
+	for (uint64_t seq = 10; seq <= 12; seq++)
+		ck_assert_int_eq(root_log_get(root_log, seq, &record), -ENOENT);
+	ck_assert_int_eq(root_log_get(root_log, 13, &record), 0);
+	ck_assert_int_eq(root_log_since(root_log, record_of(12).root.time_ns, &record), 0);
+	ck_assert_uint_eq(record.root.seq, 13);
+
+	/* A record that verifies, but is not the one that the next one names. */
+	teardown();
+	setup();
+	publish_to(30);
+	access_bytes(1, bytes, sizeof(bytes), 14 * ROOT_LOG_RECORD_SIZE, false);
+	ck_assert_int_eq(root_log_decode((struct slice){bytes, sizeof(bytes)}, &entry), 0);
+	entry.record.root.pointer.offset++;
+	(void)root_log_encode(&entry.record, &entry.previous, bytes);
+	access_bytes(1, bytes, sizeof(bytes), 14 * ROOT_LOG_RECORD_SIZE, true);
+	check_repaired(1, 30, 15);
+}
+END_TEST
+
+START_TEST(lost_files_are_repaired)
+{
+	char path[ROOT_LOG_PATH_SIZE];
+	struct root_record record;
+	publish_to(5);
+	fail_publication(6);
+	publish_to(10);
+	fail_publication(11);
+	publish_to(12);
+
+	/* The middle one: its records are written off where an older file has slots for them. */
+	ck_assert_int_eq(disk_unlink(disk, root_log_path(6, path)), 0);
+	root_log_close(root_log);
+	root_log = NULL;
+	ck_assert_int_eq(root_log_repair(disk, NULL, NULL, NULL), 0);
+	reopen_ok();
+	for (uint64_t seq = 1; seq <= 12; seq++)
+		ck_assert_int_eq(root_log_get(root_log, seq, &record),
+				 seq >= 6 && seq <= 10 ? -ENOENT : 0);
+
+	/* The first one: everything in it is given up. */
+	ck_assert_int_eq(disk_unlink(disk, root_log_path(1, path)), 0);
+	check_repaired(11, 12, 0);
+
+	/* kept: all that is there is kept. */
+	ck_assert_int_eq(disk_unlink(disk, ROOT_LOG_KEPT_PATH), 0);
+	root_log_close(root_log);
+	root_log = NULL;
+	ck_assert_int_eq(root_log_repair(disk, NULL, NULL, NULL), 0);
+	reopen_ok();
+	check_all(11, 26);
+}
+END_TEST
+
+START_TEST(a_lost_end_is_repaired)
+{
+	struct reterr err = {0};
+	publish_to(5);
+	fail_publication(6);
+	publish_to(9);
+	fail_publication(10);
+	publish_to(12);
+	ck_assert_int_eq(root_log_mark(root_log, NULL), 0);
+	/* 9, and all behind it. */
+	for (uint64_t seq = 9; seq <= 12; seq++) {
+		uint64_t first = seq < 10 ? 6 : 10;
+		flip(first, (seq - first) * ROOT_LOG_RECORD_SIZE + 5, 1);
+	}
+	check_repaired(1, 8, 0);
+
+	/* Nothing left at all: the only record, then every file. */
+	teardown();
+	setup();
+	publish_to(1);
+	ck_assert_int_eq(root_log_mark(root_log, NULL), 0);
+	flip(1, 5, 1);
+	check_repaired(1, 0, 0);
+
+	char path[ROOT_LOG_PATH_SIZE];
+	ck_assert_int_eq(disk_unlink(disk, root_log_path(1, path)), 0);
+	root_log_close(root_log);
+	root_log = NULL;
+	ck_assert_int_eq(root_log_repair(disk, NULL, NULL, &err), -EBADMSG);
+}
+END_TEST
+
+START_TEST(a_sound_log_is_left_alone)
+{
+	publish_to(9);
+	root_log_close(root_log);
+	root_log = NULL;
+	fixes = 0;
+	ck_assert_int_eq(root_log_repair(disk, count_fix, NULL, NULL), 0);
+	ck_assert_uint_eq(fixes, 0);
+	reopen_ok();
+	check_all(1, 9);
+}
+END_TEST
+
 /* ---- Codec ---- */
 
 START_TEST(every_prefix_is_short)
@@ -854,6 +1048,7 @@ static TCase *damage_case(void)
 	tcase_add_test(tcase, every_flipped_byte_is_seen);
 	tcase_add_test(tcase, every_flipped_byte_behind_the_end_is_harmless);
 	tcase_add_test(tcase, every_byte_of_kept_is_checked);
+	tcase_add_test(tcase, what_was_given_up_may_rot);
 	tcase_add_test(tcase, torn_at_every_sector);
 	tcase_add_test(tcase, torn_front);
 	tcase_add_test(tcase, exchanged_records_are_seen);
@@ -861,6 +1056,19 @@ static TCase *damage_case(void)
 	tcase_add_test(tcase, check_finds_what_open_does_not_read);
 	tcase_add_test(tcase, every_prefix_is_short);
 	tcase_add_test(tcase, hostile_counts_are_refused);
+	return tcase;
+}
+
+static TCase *repair_case(void)
+{
+	TCase *tcase = tcase_create("repair");
+	tcase_add_checked_fixture(tcase, setup, teardown);
+	tcase_set_timeout(tcase, 60);
+	tcase_add_test(tcase, any_damaged_record_is_repaired);
+	tcase_add_test(tcase, neighbours_far_records_and_forgeries_are_repaired);
+	tcase_add_test(tcase, lost_files_are_repaired);
+	tcase_add_test(tcase, a_lost_end_is_repaired);
+	tcase_add_test(tcase, a_sound_log_is_left_alone);
 	return tcase;
 }
 
@@ -885,6 +1093,7 @@ int main(void)
 	suite_add_tcase(suite, use_case());
 	suite_add_tcase(suite, damage_case());
 	suite_add_tcase(suite, files_case());
+	suite_add_tcase(suite, repair_case());
 	SRunner *runner = srunner_create(suite);
 	srunner_run_all(runner, CK_NORMAL);
 	int failed = srunner_ntests_failed(runner);
