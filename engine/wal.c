@@ -26,7 +26,7 @@ static uint64_t min_u64(uint64_t a, uint64_t b)
 /* One slice of zeros for all: never written to. */
 static const uint8_t *zeros(void)
 {
-	static const _Alignas(DISK_BLOCK_SIZE) uint8_t slice[WAL_TABLE_WINDOW];
+	static _Alignas(DISK_BLOCK_SIZE) uint8_t slice[WAL_TABLE_WINDOW]; /* .bss, not .rodata */
 	return slice;
 }
 
