@@ -97,6 +97,23 @@ static int begin_part(struct engine_segment *segment, struct reterr *err)
 	return 0;
 }
 
+/*
+ * L, owns APPENDING: the last part never held a byte, and becomes nothing. Sealed, it would leave a table that hides what
+ * the next part of the same start holds.
+ */
+static void drop_empty_part(struct engine_segment *segment)
+{
+	char path[DISK_PATH_MAX];
+	struct part *part = segment->parts[--segment->part_count];
+
+	segment_unlock(segment);
+	part_path(PART_DATA, &segment->uuid, part->start, path);
+	/* If it stays, the next part or recovery takes it away. */
+	(void)!disk_unlink(segment->engine->disk, path);
+	part_unref(part);
+	segment_lock(segment);
+}
+
 int segment_end_part(struct engine_segment *segment, struct reterr *err)
 {
 	int r = segment_commit(segment, segment->length, true, err);
@@ -107,8 +124,11 @@ int segment_end_part(struct engine_segment *segment, struct reterr *err)
 		(void)pthread_cond_wait(&segment->changed, &segment->lock);
 	if (!wal)
 		return 0;
-	segment->parts[segment->part_count - 1]->end = segment->length;
+	struct part *part = segment->parts[segment->part_count - 1];
+	part->end = segment->length;
 	segment->wal = NULL;
+	if (part->start == part->end)
+		drop_empty_part(segment);
 	(void)pthread_cond_broadcast(&segment->changed);
 	return 0;
 }
