@@ -70,7 +70,8 @@ static int open_table(struct sealed *sealed, struct disk *disk, const struct uui
 	if (r < 0)
 		return reterr_set(err, r == -ENODATA ? -EBADMSG : r,
 				  "%s: the table of a sealed part is damaged", path);
-	return disk_open(disk, path, DISK_READ, &sealed->table);
+	r = disk_open(disk, path, DISK_READ, &sealed->table);
+	return r < 0 ? reterr_set(err, r, "%s: cannot be opened: %s", path, strerror(-r)) : 0;
 }
 
 static int open_index(struct sealed *sealed, struct disk *disk, struct reterr *err)
