@@ -226,13 +226,22 @@ static int repair_opened(struct fsck *f, struct root_log *log, struct reterr *er
 	return r == -ENOENT || r == -EBADMSG || r == -EROFS ? 0 : r;
 }
 
+static void root_fixed(void *arg, const struct reterr *event)
+{
+	fsck_fixed(arg, "%s", event->text);
+}
+
 int fsck_repair_roots(struct fsck *f, struct reterr *err)
 {
 	struct root_log *log;
+	int r = f->roots_damaged ? root_log_repair(f->disk, root_fixed, f, err) : 0;
 
-	if (!f->root_broken || f->roots_damaged)
+	/* A log of which nothing can be read stays as it is: said by the check. */
+	if (r < 0)
+		return r == -EBADMSG || r == -ENOENT ? 0 : r;
+	if (!f->root_broken)
 		return 0;
-	int r = root_log_open(f->disk, false, err, &log);
+	r = root_log_open(f->disk, false, err, &log);
 	if (r == 0)
 		r = repair_opened(f, log, err);
 	root_log_close(log);
