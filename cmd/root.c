@@ -133,6 +133,8 @@ static int list(struct where *where, const struct root_verb *verb, struct reterr
 		r = where->ops->root(where, last - i, &root, err);
 		if (r == 0)
 			print_root(&print, &root);
+		else if (r == -ENOENT)
+			r = 0; /* pruned meanwhile, or written off by a repair */
 	}
 	print_end(&print);
 	return r;

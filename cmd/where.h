@@ -66,8 +66,8 @@ struct where_ops {
 		    struct reterr *err);
 
 	/*
-	 * The kept roots, FIRST to LAST without gaps; both 0 if there is none. -ENOENT a seq that
-	 * is not kept.
+	 * The kept roots, FIRST to LAST, without gaps but for those that a repair wrote off; both 0
+	 * if there is none. -ENOENT a seq that is not kept.
 	 */
 	int (*roots)(struct where *where, uint64_t *ret_first, uint64_t *ret_last,
 		     struct reterr *err);
