@@ -113,8 +113,10 @@ static int mountpoint_check(const char *mountpoint, struct reterr *err)
 				  mountpoint);
 	if (access("/dev/fuse", F_OK) < 0)
 		return reterr_set(err, -ENODEV,
-				  "there is no /dev/fuse: load the kernel's fuse module, "
-				  "or give the container the device");
+				  "there is no /dev/fuse: load the kernel's fuse module, or give "
+				  "the container the device");
+	if (access("/dev/fuse", R_OK | W_OK) < 0)
+		return reterr_set(err, -EACCES, "you may not open /dev/fuse: %s", strerror(errno));
 	return 0;
 }
 

@@ -159,6 +159,9 @@ MUST_CHECK int small_file_resize(struct small_file *file, uint64_t size);
 void small_file_changed(struct small_file *file);
 /* After a write, with change held: what is in memory stays bounded. */
 MUST_CHECK int small_file_make_room(struct small_file *file, struct reterr *err);
+/* Without the lock. */
+bool small_file_is_open(struct small_file *file);
+bool small_file_is_frozen(struct small_file *file);
 /* Drops a reference. Accepts NULL. */
 void small_file_put(struct space *space, struct small_file *file);
 bool small_file_name_is_temporary(const char *name);

@@ -58,13 +58,13 @@ static int file_setattr(struct call *call, const uint64_t *handle, const struct 
 
 	call_leave(call);
 	pthread_mutex_lock(&space->change);
-	int r = file->frozen ? -EPERM : 0;
+	int r = small_file_is_frozen(file) ? -EPERM : 0;
 	if (r == 0 && (setting->valid & SET_SIZE))
 		r = small_file_load(file, &call->err);
 	if (r == 0)
 		r = file_apply(file, setting);
 	/* Nobody who has it open will flush it. */
-	if (r == 0 && file->opens == 0)
+	if (r == 0 && !small_file_is_open(file))
 		r = space_log_flush(space, file, &call->err);
 	pthread_mutex_unlock(&space->change);
 	if (r == 0)
@@ -132,7 +132,7 @@ static int file_write(struct call *call, uint64_t handle, int flags, const void 
 		return r;
 	call_leave(call);
 	pthread_mutex_lock(&space->change);
-	r = file->frozen ? -EPERM : small_file_load(file, &call->err);
+	r = small_file_is_frozen(file) ? -EPERM : small_file_load(file, &call->err);
 	if (r == 0) {
 		pthread_mutex_lock(&space->lock);
 		r = file_splice(file, data, size, flags & O_APPEND ? file->size : offset);
@@ -216,7 +216,7 @@ static int file_open(struct call *call, int flags, struct opened *ret)
 	struct space *space = file->space;
 	bool writes = (flags & O_ACCMODE) != O_RDONLY || (flags & O_TRUNC);
 
-	if (writes && file->frozen)
+	if (writes && small_file_is_frozen(file))
 		return -EPERM;
 	/*
 	 * Open first, so that the emptiness is no change of its own but goes with what is written.

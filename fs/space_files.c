@@ -137,6 +137,22 @@ void small_file_entry(const struct call *call, struct small_file *file, struct e
 	 */
 }
 
+bool small_file_is_open(struct small_file *file)
+{
+	pthread_mutex_lock(&file->space->lock);
+	bool is_open = file->opens > 0;
+	pthread_mutex_unlock(&file->space->lock);
+	return is_open;
+}
+
+bool small_file_is_frozen(struct small_file *file)
+{
+	pthread_mutex_lock(&file->space->lock);
+	bool is_frozen = file->frozen;
+	pthread_mutex_unlock(&file->space->lock);
+	return is_frozen;
+}
+
 /* ---- Contents -------------------------------------------------------------------------------- */
 
 int small_file_read(struct small_file *file, void *data, size_t size, uint64_t offset, size_t *ret,

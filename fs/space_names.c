@@ -99,7 +99,7 @@ int small_file_unlink(struct call *call, const char *name)
 	struct small_file *file = small_file_get(space, name);
 	if (!file)
 		r = -ENOENT;
-	else if (file->opens > 0)
+	else if (small_file_is_open(file))
 		r = small_file_load(file, &call->err); /* it outlives its frame */
 	if (r == 0 && !file->temporary)
 		r = space_log_unlink(space, name, &call->err);
@@ -142,7 +142,7 @@ static int rename_table(struct space *space, struct small_file *file, struct sma
 	    space->linked >= SPACE_FILES_MAX)
 		r = reterr_set(err, -ENOSPC, "space/ holds %d small files, which is the limit",
 			       SPACE_FILES_MAX);
-	if (r == 0 && target && target->opens > 0)
+	if (r == 0 && target && small_file_is_open(target))
 		r = small_file_load(target, err);
 	if (r == 0)
 		r = rename_log(space, file, to, err);
