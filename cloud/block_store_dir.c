@@ -46,6 +46,14 @@ static void close_fd(int *fd)
 		(void)close(*fd);
 }
 
+/* The descriptor, which the caller's cleanup is not to close any more. */
+static int take_fd(int *fd)
+{
+	int taken = *fd;
+	*fd = -1;
+	return taken;
+}
+
 /* What a caller can do about it, not what the system calls it. */
 static int code_of(int error)
 {
@@ -275,8 +283,7 @@ static int open_block(struct dir_store *store, const char *key, int *ret_fd, uin
 	if (!S_ISREG(st.st_mode))
 		return reterr_set(err, -EIO, "%s is not a regular file", key);
 	*ret_size = (uint64_t)st.st_size;
-	*ret_fd = fd;
-	fd = -1;
+	*ret_fd = take_fd(&fd);
 	return 0;
 }
 

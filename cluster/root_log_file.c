@@ -75,6 +75,14 @@ static void close_fd(int *fd)
 		(void)close(*fd);
 }
 
+/* The descriptor, which the caller's cleanup is not to close any more. */
+static int take_fd(int *fd)
+{
+	int taken = *fd;
+	*fd = -1;
+	return taken;
+}
+
 static int fail(struct reterr *err, int r, const char *what)
 {
 	int code = r == -EBADMSG || r == -ENOMEM || r == -ECANCELED ? r : -EIO;
@@ -141,8 +149,7 @@ static int lock_file(const struct file_log *log, const char *name, int operation
 		if (errno != EINTR)
 			return -errno;
 	}
-	*ret_fd = fd;
-	fd = -1;
+	*ret_fd = take_fd(&fd);
 	return 0;
 }
 
@@ -356,10 +363,9 @@ static int file_lock(struct shared_root_log *base, uint64_t timeout_ms, uint64_t
 		return fail(err, r, "take the lock");
 
 	pthread_mutex_lock(&log->lock);
-	log->held_fd = fd;
+	log->held_fd = take_fd(&fd);
 	log->held_epoch = epoch;
 	pthread_mutex_unlock(&log->lock);
-	fd = -1;
 	*ret_epoch = epoch;
 	return 0;
 }

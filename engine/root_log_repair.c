@@ -52,12 +52,11 @@ static void PRINTF_LIKE(2, 3) tell(const struct repairer *p, const char *format,
 {
 	struct reterr event = {.code = -EBADMSG};
 	va_list args;
-	if (!p->fixed)
-		return;
 	va_start(args, format);
 	(void)vsnprintf(event.text, sizeof(event.text), format, args);
 	va_end(args);
-	p->fixed(p->arg, &event);
+	if (p->fixed)
+		p->fixed(p->arg, &event);
 }
 
 /* ---- lost+found ---- */
