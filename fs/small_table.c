@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/hash.h"
+#include "base/invariant.h"
 
 enum { TABLE_CAPACITY_FIRST = 16 };
 
@@ -26,6 +27,7 @@ static struct small_entry *table_find(const struct small_table *table, const cha
 
 static void table_remove(struct small_table *table, struct small_entry *entry)
 {
+	invariant(table->count > 0 && table->entries);
 	size_t behind = table->count - (size_t)(entry - table->entries) - 1;
 	memmove(entry, entry + 1, behind * sizeof(*entry));
 	table->count--;
