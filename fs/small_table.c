@@ -89,7 +89,9 @@ static void table_rename(struct small_table *table, const struct small_file_chan
 	if (!entry || strcmp(change->name, to) == 0)
 		return;
 	table_unlink(table, to);
+	/* It may have moved. */
 	entry = table_find(table, change->name);
+	invariant(entry);
 	entry_name(entry, to);
 	entry->seq = change->seq;
 }
