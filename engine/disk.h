@@ -33,6 +33,11 @@ enum disk_open_flags {
 	DISK_CREATE = 1 << 1, /* must not exist yet: -EEXIST */
 	DISK_DIRECT = 1 << 2, /* commits bypass the page cache where the disk can; reads never do */
 	DISK_REPLACE = 1 << 3, /* with DISK_CREATE: an existing file is emptied instead */
+	/*
+	 * For bytes that are read once: long reads of whole blocks into aligned memory bypass the page cache where the
+	 * disk can. All others are as without it.
+	 */
+	DISK_READ_ONCE = 1 << 4,
 };
 
 struct disk;

@@ -37,7 +37,8 @@ struct posix_disk {
 struct posix_file {
 	struct disk_file base;
 	int fd;
-	int direct_fd; /* -1: none */
+	int direct_fd; /* for commits; -1: none */
+	int once_fd;   /* O_DIRECT, for long reads; -1: none */
 	bool direct;   /* opened DISK_DIRECT: writes must be aligned, whichever way they go */
 	/* The kernel took O_DIRECT at open but refused the first write: commits are buffered from then on. */
 	atomic_bool direct_refused;

@@ -96,7 +96,7 @@ static int check_open(struct fsck *f, struct fsck_segment *segment, uint64_t sta
 				 .limit = limit};
 
 	part_path(PART_DATA, &segment->record.uuid, start, path);
-	int r = disk_open(f->disk, path, DISK_READ, &scan.file);
+	int r = disk_open(f->disk, path, DISK_READ | DISK_READ_ONCE, &scan.file);
 	if (r == 0)
 		r = part_scan(&scan);
 	disk_close(scan.file);

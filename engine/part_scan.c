@@ -13,10 +13,19 @@
 #include <errno.h>
 #include <stdlib.h>
 
-enum { SLOTS_PER_READ = 1024, DATA_PER_READ = 1 << 20 };
+#include "base/slice.h"
+
+enum {
+	SLOTS_PER_READ = 1024,
+	PIECE_SIZE = 1 << 20, /* read and delivered at once */
+	DATA_MAX = 16 << 20,  /* an entry up to here is read once */
+};
 
 struct tables {
 	uint8_t *copy[PART_TABLE_COPIES]; /* SLOTS_PER_READ entries each */
+	/*
+	 * Aligned; DATA_MAX bytes and the blocks at both ends, of which as many take memory as the largest entry needs.
+	 */
 	uint8_t *data;
 	uint32_t first; /* slot of the first entry in COPY */
 	uint64_t tag;
@@ -65,49 +74,86 @@ static int load_slot(const struct tables *tables, unsigned copy, uint32_t slot,
 	return part_entry_load(bytes, tables->tag, (uint64_t)slot + 1, ret);
 }
 
+/* Where the bytes of ENTRY lie in tables->data: it begins with the block that holds the first of them. */
+static size_t skew_of(const struct part_scan *scan, const struct part_entry *entry)
+{
+	return (size_t)((entry->offset - scan->start) % DISK_BLOCK_SIZE);
+}
+
+/*
+ * Reads ENTRY's whole blocks from POSITION on, at most PIECE_SIZE bytes of them, to DATA. RET is what there is of its
+ * own bytes.
+ */
+static int read_piece(struct part_scan *scan, const struct part_entry *entry, uint64_t position,
+		      uint8_t *data, struct slice *ret)
+{
+	size_t skew = skew_of(scan, entry);
+	uint64_t at = entry->offset - scan->start - skew + position;
+	uint64_t left = skew + entry->length - position;
+	size_t bytes = left < PIECE_SIZE ? (size_t)left : PIECE_SIZE;
+	size_t blocks = (bytes + DISK_BLOCK_SIZE - 1) / DISK_BLOCK_SIZE * DISK_BLOCK_SIZE;
+
+	size_t skip = position == 0 ? skew : 0;
+	*ret = (struct slice){.data = data + skip, .size = bytes - skip};
+	return read_padded(scan->file, data, blocks, at);
+}
+
+/* All of an entry stays in memory, unless it is larger than any that we write. */
+static uint8_t *piece_memory(const struct tables *tables, const struct part_entry *entry,
+			     uint64_t position)
+{
+	return tables->data + (entry->length <= DATA_MAX ? position : 0);
+}
+
 /* Whether the data of ENTRY match. 0, -EBADMSG, or the disk's error. */
 static int check_data(struct part_scan *scan, struct tables *tables, const struct part_entry *entry,
 		      struct hash_stream *stream)
 {
-	uint64_t at = entry->offset - scan->start;
-	uint64_t left = entry->length;
+	uint64_t end = skew_of(scan, entry) + entry->length;
 
 	hash_stream_reset(stream);
-	while (left) {
-		size_t piece = left < DATA_PER_READ ? (size_t)left : DATA_PER_READ;
-		int r = read_padded(scan->file, tables->data, piece, at);
+	for (uint64_t position = 0; position < end; position += PIECE_SIZE) {
+		struct slice piece;
+		int r = read_piece(scan, entry, position, piece_memory(tables, entry, position),
+				   &piece);
 		if (r < 0)
 			return r;
-		hash_stream_update(stream, tables->data, piece);
-		at += piece;
-		left -= piece;
+		hash_stream_update(stream, piece.data, piece.size);
 	}
 	struct hash sum = hash_stream_sum(stream);
 	return hash_equal(&sum, &entry->hash) ? 0 : -EBADMSG;
 }
 
-/* Only called for data that have just been checked; a small entry is still in memory. */
+/* An entry that was checked and is still in memory. */
+static int deliver_kept(struct part_scan *scan, const struct part_entry *entry, const uint8_t *data)
+{
+	int r = 0;
+
+	for (uint64_t done = 0; r == 0 && done < entry->length; done += PIECE_SIZE) {
+		uint64_t left = entry->length - done;
+		r = scan->bytes(scan->arg, data + done,
+				left < PIECE_SIZE ? (size_t)left : PIECE_SIZE);
+	}
+	return r;
+}
+
+/* Only called for data that have just been checked. */
 static int deliver(struct part_scan *scan, struct tables *tables, const struct part_entry *entry)
 {
+	size_t skew = skew_of(scan, entry);
+	int r = 0;
+
 	if (!scan->bytes)
 		return 0;
-	if (entry->length <= DATA_PER_READ)
-		return scan->bytes(scan->arg, tables->data, entry->length);
-
-	uint64_t at = entry->offset - scan->start;
-	uint64_t left = entry->length;
-	while (left) {
-		size_t piece = left < DATA_PER_READ ? (size_t)left : DATA_PER_READ;
-		int r = read_padded(scan->file, tables->data, piece, at);
-		if (r < 0)
-			return r;
-		r = scan->bytes(scan->arg, tables->data, piece);
-		if (r < 0)
-			return r;
-		at += piece;
-		left -= piece;
+	if (entry->length <= DATA_MAX)
+		return deliver_kept(scan, entry, tables->data + skew);
+	for (uint64_t at = 0; r == 0 && at < skew + entry->length; at += PIECE_SIZE) {
+		struct slice piece;
+		r = read_piece(scan, entry, at, tables->data, &piece);
+		if (r == 0)
+			r = scan->bytes(scan->arg, piece.data, piece.size);
 	}
-	return 0;
+	return r;
 }
 
 static bool fits(const struct part_scan *scan, const struct part_entry *entry)
@@ -225,7 +271,7 @@ int part_scan(struct part_scan *scan)
 
 	tables.copy[0] = malloc(table_bytes);
 	tables.copy[1] = malloc(table_bytes);
-	tables.data = malloc(DATA_PER_READ);
+	tables.data = aligned_alloc(DISK_BLOCK_SIZE, DATA_MAX + 2 * DISK_BLOCK_SIZE);
 	if (!tables.copy[0] || !tables.copy[1] || !tables.data || hash_stream_new(&stream) < 0)
 		return -ENOMEM;
 

@@ -335,6 +335,51 @@ START_TEST(test_direct_commit)
 }
 END_TEST
 
+/* Long aligned reads of such a file go another way; all must see the same bytes, whoever wrote them last. */
+START_TEST(test_read_once)
+{
+	enum { SIZE = 256 << 10, TAIL = 100 };
+	uint8_t *data = aligned(SIZE, 7), *got = aligned(2 * SIZE, 0);
+	size_t count;
+
+	begin(_i);
+	struct disk_file *writer = create_direct("file");
+	ck_assert_int_eq(commit_one(writer, data, SIZE, 0), 0);
+	struct disk_file *file = open_file("file", DISK_WRITE | DISK_READ_ONCE);
+	memset(data, 9, TAIL);
+	ck_assert_int_eq(disk_write_flush(file, data, TAIL, SIZE), 0);
+	check_bytes(file, 0, SIZE, 7);
+
+	/* Aligned, and beyond an end that is not. */
+	ck_assert_int_eq(disk_read(file, got, (size_t)2 * SIZE, 0, &count), 0);
+	ck_assert_uint_eq(count, SIZE + TAIL);
+	ck_assert_uint_eq(got[SIZE - 1], 7);
+	ck_assert_uint_eq(got[SIZE], 9);
+	ck_assert_uint_eq(got[SIZE + TAIL - 1], 9);
+
+	/* Neither address, offset nor size are multiples of a block. */
+	ck_assert_int_eq(disk_read(file, got + 1, SIZE, 1, &count), 0);
+	ck_assert_uint_eq(count, SIZE);
+	ck_assert_uint_eq(got[SIZE - 1], 7);
+	ck_assert_uint_eq(got[SIZE], 9);
+
+	/* A direct write is seen through what was read before. */
+	memset(data, 8, SIZE);
+	ck_assert_int_eq(commit_one(writer, data, SIZE, 0), 0);
+	ck_assert_int_eq(disk_read(file, got, SIZE, 0, &count), 0);
+	ck_assert_uint_eq(got[0], 8);
+	ck_assert_uint_eq(got[SIZE - 1], 8);
+	/* The end of the file itself. */
+	ck_assert_int_eq(disk_read(file, got, SIZE, (uint64_t)4 * SIZE, &count), 0);
+	ck_assert_uint_eq(count, 0);
+	disk_close(file);
+	disk_close(writer);
+	end();
+	free(got);
+	free(data);
+}
+END_TEST
+
 START_TEST(test_direct_wants_alignment)
 {
 	begin(_i);
@@ -671,6 +716,7 @@ static void add_tests(TCase *tests, int i)
 		test_truncate,
 		test_reserve,
 		test_direct_commit,
+		test_read_once,
 		test_direct_wants_alignment,
 		test_many_jobs,
 		test_flush_only_and_nothing,
