@@ -286,6 +286,61 @@ def a_torn_tail_below_a_root_is_damage():
         mnt.umount(code=None)
 
 
+def repair_one(store, truth, path, offset):
+    """A flip, then fsck --repair: a store that can be written, or bytes that are gone and named. Returns a word."""
+    what = f"{os.path.relpath(path, store.dir)} byte {offset}"
+    with temporary_dir() as base:
+        copy = f"{base}/store"
+        run(["cp", "-a", "--sparse=always", store.dir, copy])
+        flip(os.path.join(copy, os.path.relpath(path, store.dir)), offset)
+        found = protofs("fsck", copy, "--deep", ok=(0, 1))
+        if "superblock" in found.err and "cannot check" in found.err:
+            return "refused"
+        repaired = protofs("fsck", copy, "--deep", "--repair", ok=(0, 1))
+        after = protofs("fsck", copy, "--deep", ok=(0, 1))
+        check_eq(after.code, repaired.code, f"{what}: fsck after the repair\n{repaired.err}\n{after.err}")
+        with Store(init=False, at=copy) as other:
+            mnt = other.mount()
+            try:
+                mnt.start()
+                lost = truth.compare(mnt)
+                if after.code == 0:
+                    check(not is_read_only(mnt), f"{what}: repaired, and still read-only: {mnt.output()}")
+                    pointer = put(mnt, b"after the repair")
+                    publish(mnt, pointer)
+                    check_eq(Pointer.of_json(read(mnt / "roots/current")), pointer, f"{what}: a new root")
+                    mnt.umount()
+                    other.fsck("--deep")
+            except Failure as failure:
+                fail(f"{what}: {failure}\n{found.err}\n{repaired.err}")
+            finally:
+                mnt.abandon()
+    if after.code == 1:
+        check("EIO" in str(lost), f"{what}: problems are left, but nothing is missing: {after.err}")
+        return "named, cannot be mended"
+    if not lost:
+        return "mended" if found.code == 1 else "harmless"
+    return "cut"
+
+
+@test
+def repair_after_a_flip_anywhere():
+    for crashed in (False, True):
+        with Store(*GEOMETRY) as store, store.mount() as mnt:
+            truth = Truth(mnt)
+            mnt.kill9() if crashed else mnt.umount()
+            # One place of each kind at least: segments are many, the root log is one file.
+            places, kinds = [(path, spot) for path in files_of(store) for spot in interesting(path)], {}
+            rng.shuffle(places)
+            for path, spot in places:
+                kind = os.path.relpath(path, store.dir).split("/")[0] + os.path.splitext(path)[1]
+                kinds.setdefault(kind, []).append((path, spot))
+            print(f"      after {'a crash' if crashed else 'a clean stop'}:")
+            for kind, chosen in sorted(kinds.items()):
+                words = [repair_one(store, truth, path, spot) for path, spot in chosen[:max(3, FLIPS // 8)]]
+                print(f"        {kind}: {', '.join(f'{words.count(w)} {w}' for w in sorted(set(words)))}")
+
+
 @test
 def repair_goes_back_to_the_newest_whole_root():
     """What a root needs is gone: the newest one that is whole is published on top, and the store can be written."""
