@@ -15,7 +15,10 @@
 
 enum {
 	CREW_STACK_SIZE = 256 << 10,
-	CREW_IDLE_KEEP_S = 1, /* how long an idle thread keeps its buffers */
+	CREW_IDLE_KEEP_S = 1,   /* how long an idle thread keeps its buffers */
+	CREW_IDLE_KEEP_MAX = 4, /* how many idle threads do */
+	CREW_LARGE_SIZE = 64 << 10,
+	CREW_LARGE_MAX = 8, /* threads with more than that in their buffers that are away at once */
 };
 
 /* One thread. Its fields are its own, but for what names the crew's lock. */
@@ -24,6 +27,9 @@ struct hand {
 	pthread_t thread;
 	struct fuse_buf request;
 	void *scratch;
+	size_t scratch_size;
+	bool is_large;          /* its operation uses more than CREW_LARGE_SIZE of its buffers */
+	bool is_large_away;     /* and is counted in crew->large_away */
 	bool receiving;         /* counted in crew->receiving */
 	struct hand *next;      /* crew's lock */
 	struct hand *next_idle; /* crew's lock */
@@ -40,7 +46,9 @@ struct crew {
 	pthread_mutex_t lock; /* a leaf */
 	struct hand *hands;   /* all that were started; lock */
 	struct hand *idle;    /* the one that worked last comes first: it is the warmest. lock */
+	unsigned idle_count;  /* lock */
 	unsigned threads;     /* lock */
+	unsigned large_away;  /* lock */
 	unsigned receiving;   /* lock */
 	bool ending;          /* lock */
 	int result;           /* lock */
@@ -83,6 +91,7 @@ static void crew_dismiss(struct crew *crew)
 	for (struct hand *hand = crew->idle; hand; hand = hand->next_idle)
 		(void)sem_post(&hand->called);
 	crew->idle = NULL;
+	crew->idle_count = 0;
 }
 
 static void crew_end(struct crew *crew, int result)
@@ -95,21 +104,27 @@ static void crew_end(struct crew *crew, int result)
 	(void)sem_post(&crew->ended);
 }
 
-/* An idle thread does not keep its memory for long: a burst must not leave its buffers behind. */
-static void hand_idle(struct hand *hand)
+static void hand_free_buffers(struct hand *hand)
+{
+	free(hand->request.mem);
+	hand->request.mem = NULL;
+	free(hand->scratch);
+	hand->scratch = NULL;
+	hand->scratch_size = 0;
+}
+
+/* A burst must not leave its buffers behind: few idle threads keep them, and not for long. */
+static void hand_idle(struct hand *hand, bool keeps)
 {
 	struct timespec until;
 	clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_sec += CREW_IDLE_KEEP_S;
+	until.tv_sec += keeps ? CREW_IDLE_KEEP_S : 0;
 	int r;
 	while ((r = sem_clockwait(&hand->called, CLOCK_MONOTONIC, &until)) < 0 && errno == EINTR)
 		;
 	if (r == 0)
 		return;
-	free(hand->request.mem);
-	hand->request.mem = NULL;
-	free(hand->scratch);
-	hand->scratch = NULL;
+	hand_free_buffers(hand);
 	while (sem_wait(&hand->called) < 0 && errno == EINTR)
 		;
 }
@@ -122,16 +137,21 @@ static bool hand_join(struct hand *hand)
 	pthread_mutex_lock(&crew->lock);
 	bool ending = crew->ending;
 	bool vacant = crew->receiving < crew->options.receivers;
+	bool keeps = crew->idle_count < CREW_IDLE_KEEP_MAX;
+	if (hand->is_large_away)
+		crew->large_away--;
+	hand->is_large_away = false;
 	if (!ending && vacant) {
 		crew->receiving++;
 	} else if (!ending) {
 		hand->next_idle = crew->idle;
 		crew->idle = hand;
+		crew->idle_count++;
 	}
 	pthread_mutex_unlock(&crew->lock);
 	if (!ending && !vacant) {
 		/* Whoever calls it has counted it among the receivers. */
-		hand_idle(hand);
+		hand_idle(hand, keeps);
 		pthread_mutex_lock(&crew->lock);
 		ending = crew->ending;
 		pthread_mutex_unlock(&crew->lock);
@@ -195,6 +215,7 @@ CANCELLED_FRAME static void *hand_run(void *arg)
 			crew_end(crew, r == -ENODEV || r > 0 ? 0 : r);
 			break;
 		}
+		hand->is_large = r > CREW_LARGE_SIZE;
 		fuse_session_process_buf(crew->session, &hand->request);
 		if (!atomic_load(&crew->is_ready) && !atomic_exchange(&crew->is_ready, true))
 			crew->options.ready(crew->options.ready_arg);
@@ -239,14 +260,22 @@ void crew_leave(void)
 		return;
 
 	struct crew *crew = hand->crew;
-	hand->receiving = false;
 	pthread_mutex_lock(&crew->lock);
+	if (hand->is_large && crew->large_away >= CREW_LARGE_MAX) {
+		/* It waits as a receiver: what does not fit into memory stays in the kernel. */
+		pthread_mutex_unlock(&crew->lock);
+		return;
+	}
+	hand->is_large_away = hand->is_large;
+	crew->large_away += hand->is_large ? 1 : 0;
+	hand->receiving = false;
 	crew->receiving--;
 	struct hand *called = NULL;
 	if (crew->receiving == 0 && !crew->ending) {
 		called = crew->idle;
 		if (called) {
 			crew->idle = called->next_idle;
+			crew->idle_count--;
 			crew->receiving++;
 		} else {
 			(void)crew_add(crew, true);
@@ -257,12 +286,19 @@ void crew_leave(void)
 		(void)sem_post(&called->called);
 }
 
-void *crew_scratch(void)
+void *crew_scratch(size_t size)
 {
 	struct hand *hand = hand_self;
 	invariant(hand);
-	if (!hand->scratch)
-		hand->scratch = malloc(hand->crew->options.scratch_size);
+	if (size > CREW_LARGE_SIZE)
+		hand->is_large = true;
+	else
+		size = CREW_LARGE_SIZE;
+	if (size > hand->scratch_size) {
+		free(hand->scratch);
+		hand->scratch = malloc(size);
+		hand->scratch_size = hand->scratch ? size : 0;
+	}
 	return hand->scratch;
 }
 
@@ -283,13 +319,13 @@ static void crew_wait(struct crew *crew)
 		struct hand *hand = hands;
 		hands = hand->next;
 		pthread_join(hand->thread, NULL);
-		free(hand->request.mem);
-		free(hand->scratch);
+		hand_free_buffers(hand);
 		sem_destroy(&hand->called);
 		free(hand);
 	}
 	crew->threads = 0;
 	crew->receiving = 0;
+	crew->large_away = 0;
 }
 
 int crew_run(struct crew *crew, struct fuse_session *session)

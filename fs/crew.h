@@ -6,8 +6,9 @@
  * as it is; if nobody would be left to receive, another thread takes the place. So what is fast
  * costs no handover, what is slow costs none either, and nothing that waits holds up others.
  *
- * At most CREW_THREADS_MAX operations wait at once; then requests stay in the kernel until one is
- * done. What may wait for ever (flock) must not hold a thread: see flock.h.
+ * At most CREW_THREADS_MAX operations wait at once, of large reads and writes 8; then requests stay
+ * in the kernel until one is done. What may wait for ever (flock) must not hold a thread: see
+ * flock.h.
  */
 #ifndef PROTOFS_FS_CREW_H
 #define PROTOFS_FS_CREW_H
@@ -24,7 +25,6 @@ struct fuse_session;
 struct crew_options {
 	unsigned receivers; /* at least 1 */
 	unsigned spin_us;
-	size_t scratch_size; /* of each thread's buffer for replies */
 	/* Called once, by a thread of the crew, when the first request, INIT, has been answered. */
 	void (*ready)(void *arg);
 	void *ready_arg;
@@ -45,7 +45,10 @@ void crew_stop(struct crew *crew);
 /* The calling thread, if it is a receiver, is none until its operation returns. */
 void crew_leave(void);
 
-/* The calling thread's buffer of scratch_size bytes, or NULL without memory. */
-void *crew_scratch(void);
+/*
+ * The calling thread's buffer, of at least SIZE bytes, until its operation ends. NULL without
+ * memory. One of more than 64 KiB must be asked for before crew_leave().
+ */
+void *crew_scratch(size_t size);
 
 #endif

@@ -46,8 +46,8 @@ static void dispatch_list(fuse_req_t req, fuse_ino_t id, size_t size, off_t offs
 		return;
 
 	struct listing listing = {.req = req, .fs = call.fs, .plus = plus};
-	listing.data = crew_scratch();
 	listing.size = size < FS_SCRATCH_SIZE ? size : FS_SCRATCH_SIZE;
+	listing.data = crew_scratch(listing.size);
 	int r = 0;
 	if (!listing.data)
 		r = -ENOMEM;

@@ -34,10 +34,10 @@ void dispatch_read(fuse_req_t req, fuse_ino_t id, size_t size, off_t offset,
 	if (!dispatch_begin(&call, req, id, &view))
 		return;
 
-	void *data = crew_scratch();
-	struct slice bytes = {.data = data, .size = 0};
 	if (size > FS_SCRATCH_SIZE)
 		size = FS_SCRATCH_SIZE;
+	void *data = crew_scratch(size);
+	struct slice bytes = {.data = data, .size = 0};
 	int r = 0;
 	if (!data)
 		r = -ENOMEM;

@@ -44,7 +44,6 @@ static int parts_new(struct fs *fs)
 {
 	struct crew_options crew = {.receivers = fs->options.receivers,
 				    .spin_us = fs->options.spin_us,
-				    .scratch_size = FS_SCRATCH_SIZE,
 				    .ready = session_ready,
 				    .ready_arg = fs};
 	int r = error_ring_new(&fs->errors);
