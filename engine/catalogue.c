@@ -429,7 +429,8 @@ static int settle(struct catalogue *c, const struct catalogue_scan *scan)
 		if (r == 0)
 			r = disk_write_flush(c->file, c->buffer, size, offset);
 	}
-	return r < 0 ? r : disk_sync_dir(c->disk, "");
+	/* A mark was written after the file's name had been flushed. */
+	return r < 0 || scan->last_is_mark ? r : disk_sync_dir(c->disk, "");
 }
 
 /* 0, -EBADMSG with the table filled as far as it goes, or why it cannot be opened at all. */
@@ -444,6 +445,12 @@ static int load(struct catalogue *c, struct reterr *err)
 		return r;
 	if (r < 0)
 		return reterr_set(err, r, "cannot read %s: %s", CATALOGUE_PATH, strerror(-r));
+	/*
+	 * A mark is overwritten by what comes next: its own flush may have failed, and so it need
+	 * not be settled. After a clean stop nothing at all is written here.
+	 */
+	if (scan.last_is_mark && !scan.damaged)
+		scan.end--;
 	c->end = scan.end;
 	c->room = scan.slots;
 	c->last_is_mark = scan.last_is_mark;

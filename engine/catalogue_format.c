@@ -48,10 +48,11 @@
  *  2. A compacted catalogue is written whole under a temporary name, flushed and renamed: its base
  *     count of records was durable before anybody saw the file.
  *  3. After a failed write or flush nothing more is written to that file.
- *  4. Before the first append of a process the last group is written once more and flushed, and the
- *     directory is flushed: if the process before this one died of a failed flush, what we read of
- *     it may be in memory only (Linux drops the error with the process), and a record behind it
- *     would be its witness.
+ *  4. Before the first append of a process the last group is written once more and flushed, and
+ *     the directory is flushed: if the process before this one died of a failed flush, what we read
+ *     of it may be in memory only (Linux drops the error with the process), and a record behind it
+ *     would be its witness. A mark at the end is overwritten instead: what lies before it is known
+ *     to have been flushed.
  *  5. A number belongs to one UUID while a record of it is live, and a UUID to one number.
  */
 #include "engine/catalogue_format.h"

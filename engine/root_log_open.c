@@ -281,7 +281,10 @@ static int load_block(struct root_log *log)
 			      (log->block_seq - log->first) * ROOT_LOG_RECORD_SIZE);
 }
 
-/* Invariant 7: what we read is on the medium before anything is written behind it. */
+/*
+ * Invariant 7: what we read is on the medium before anything is written behind it. What `kept`
+ * calls acknowledged is: whoever wrote that had seen the flushes return.
+ */
 static int settle(struct root_log *log)
 {
 	char path[ROOT_LOG_PATH_SIZE];
@@ -289,6 +292,8 @@ static int settle(struct root_log *log)
 			  &log->file);
 	if (r == 0 && log->last.record.root.seq >= log->first) {
 		r = load_block(log);
+		if (r < 0 || log->last.record.root.seq <= log->kept.acknowledged)
+			return r;
 		struct iovec iov = {.iov_base = log->block, .iov_len = DISK_BLOCK_SIZE};
 		struct disk_job job = {
 			.file = log->file,
@@ -297,8 +302,7 @@ static int settle(struct root_log *log)
 				    .offset = (log->block_seq - log->first) * ROOT_LOG_RECORD_SIZE}},
 			.write_count = 1,
 		};
-		if (r == 0)
-			r = disk_commit(log->disk, &job, 1);
+		r = disk_commit(log->disk, &job, 1);
 	}
 	return r < 0 ? r : disk_sync_dir(log->disk, ROOT_LOG_DIR);
 }

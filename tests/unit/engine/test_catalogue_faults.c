@@ -61,6 +61,8 @@ static unsigned work(struct catalogue *c, struct model *model, uint64_t from, un
 {
 	unsigned failed = 0;
 	for (uint64_t i = from; i < from + count; i++) {
+		if (i % 5 == 3 && catalogue_mark(c, NULL) < 0)
+			failed++;
 		uint32_t number = 1 + (uint32_t)(i * 7 % NUMBERS);
 		struct catalogue_record record = record_of(number, i);
 		model->tried[number] = i;
@@ -234,7 +236,7 @@ START_TEST(a_failed_flush_is_never_built_upon)
 	struct catalogue *c = open_it(disk, &found);
 	ck_assert_uint_eq(work(c, &model, 1, 10), 0);
 	sim_disk_fail(disk, SIM_FLUSH, 1, -EIO, true);
-	ck_assert_uint_eq(work(c, &model, 11, 5), 5);
+	ck_assert_uint_ge(work(c, &model, 11, 5), 5);
 	sim_disk_fail(disk, SIM_FLUSH, 0, 0, false);
 	sim_disk_fail(disk, SIM_SYNC_DIR, 1, -EIO, false);
 	ck_assert_uint_eq(work(c, &model, 16, 1), 1);
