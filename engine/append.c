@@ -120,13 +120,14 @@ int segment_end_part(struct engine_segment *segment, struct reterr *err)
 	if (r < 0)
 		return r;
 	struct wal *wal = segment->wal;
-	while (wal && (segment->committing || wal->zeroing || wal->ahead_writing))
+	while (wal && (segment->committing || wal_ahead_busy(wal)))
 		(void)pthread_cond_wait(&segment->changed, &segment->lock);
 	if (!wal)
 		return 0;
 	struct part *part = segment->parts[segment->part_count - 1];
 	part->end = segment->length;
 	segment->wal = NULL;
+	wal_shrink(wal);
 	if (part->start == part->end)
 		drop_empty_part(segment);
 	(void)pthread_cond_broadcast(&segment->changed);

@@ -40,26 +40,26 @@ static void commit_succeeded(struct engine_segment *segment, struct wal *wal)
 		background_write(segment->engine);
 }
 
-/* LED: by a commit, whose flag is given back. */
-static void commit_failed(struct engine_segment *segment, int result, bool led)
+/* L: nothing is written to the open part any more. The caller broadcasts, and then reports. */
+static void poison(struct engine_segment *segment)
+{
+	/* A commit and the slice written ahead of the next one fail together: once. */
+	if (!segment->poisoned)
+		segment->poisoned_in_a_row++;
+	segment->poisoned = true;
+	segment->failed |= segment->poisoned_in_a_row > 1;
+}
+
+static void report_poisoned(struct engine_segment *segment, int result)
 {
 	struct engine *e = segment->engine;
 	char text[UUID_TEXT_LENGTH + 1];
 	struct reterr event;
 
 	segment_lock(segment);
-	/* A commit and the slice written ahead of the next one fail together: once. */
-	if (!segment->poisoned)
-		segment->poisoned_in_a_row++;
-	segment->poisoned = true;
-	bool failed = segment->poisoned_in_a_row > 1;
+	bool failed = segment->failed;
 	uint64_t durable = segment->durable;
-	segment->failed |= failed;
-	if (led)
-		segment->committing = false;
-	(void)pthread_cond_broadcast(&segment->changed);
 	segment_unlock(segment);
-
 	atomic_fetch_add(&e->parts_poisoned, 1);
 	(void)reterr_set(&event, -EIO,
 			 "segment %s: the disk failed to write at byte %" PRIu64
@@ -72,10 +72,20 @@ static void commit_failed(struct engine_segment *segment, int result, bool led)
 		engine_report(e, &event);
 }
 
+static void commit_failed(struct engine_segment *segment, int result)
+{
+	segment_lock(segment);
+	poison(segment);
+	segment->committing = false;
+	(void)pthread_cond_broadcast(&segment->changed);
+	segment_unlock(segment);
+	report_poisoned(segment, result);
+}
+
 static void commit_end(struct engine_segment *segment, struct wal *wal, int result)
 {
 	if (result < 0)
-		commit_failed(segment, result, true);
+		commit_failed(segment, result);
 	else
 		commit_succeeded(segment, wal);
 }
@@ -102,11 +112,14 @@ bool segment_write_ahead(struct engine_segment *segment)
 
 	segment_lock(segment);
 	wal_data_ahead_done(wal, &job, r);
-	bool replaced = segment->wal != wal;
+	/* At once: a commit that waits for this slice must not go on as if it had been written. */
+	bool poisons = r < 0 && segment->wal == wal;
+	if (poisons)
+		poison(segment);
 	(void)pthread_cond_broadcast(&segment->changed);
 	segment_unlock(segment);
-	if (r < 0 && !replaced)
-		commit_failed(segment, r, false);
+	if (poisons)
+		report_poisoned(segment, r);
 	part_unref(part);
 	return r == 0;
 }
@@ -142,34 +155,8 @@ static int move_pending(struct engine_segment *segment, struct wal *from, struct
 	return 0;
 }
 
-/* Frames that begin in the moved bytes belong to the new part's index. */
-static void move_frames(const struct wal *from, struct wal *to)
-{
-	size_t pages = (size_t)(from->geometry.data_size / PART_PAGE_SIZE);
-
-	for (size_t page = (size_t)(from->durable / PART_PAGE_SIZE); page < pages; page++) {
-		if (from->first[page] == INDEX_NO_FRAME)
-			continue;
-		/* The first frame of a page leads to the others: walk them by their headers. */
-		uint64_t at = from->first[page] - (uint64_t)INDEX_BIAS;
-		uint64_t end = (uint64_t)(page + 1) * PART_PAGE_SIZE;
-		while (at < end && at + ENGINE_FRAME_HEADER_SIZE <= from->accepted) {
-			uint8_t header[ENGINE_FRAME_HEADER_SIZE];
-			struct slice in = {.data = header, .size = sizeof(header)};
-			uint64_t size;
-			uint8_t format;
-			if (at + ENGINE_FRAME_HEADER_SIZE > from->durable)
-				wal_note_frame(to, from->start + at);
-			wal_copy(from, header, sizeof(header), at);
-			if (frame_header_take(&in, &size, &format) < 0)
-				break;
-			at += ENGINE_FRAME_HEADER_SIZE + size;
-		}
-	}
-}
-
-/* L: RET_EMPTY: the poisoned part, if it never held a durable byte and is no part of the segment any more. */
-static int swap_part(struct engine_segment *segment, struct wal *fresh, struct part **ret_empty)
+/* L */
+static int swap_part(struct engine_segment *segment, struct wal *fresh)
 {
 	struct wal *old = segment->wal;
 	struct part *part;
@@ -185,10 +172,10 @@ static int swap_part(struct engine_segment *segment, struct wal *fresh, struct p
 		part_unref(part);
 		return r;
 	}
-	move_frames(old, fresh);
 	struct part **ended = &segment->parts[segment->part_count - 2];
 	if ((*ended)->start == fresh->start) {
-		*ret_empty = *ended;
+		/* It never held a durable byte: it is no part of the segment any more. */
+		part_unref(*ended);
 		*ended = part;
 		segment->part_count--;
 	} else {
@@ -223,17 +210,16 @@ int segment_read_head(struct engine_segment *segment, uint64_t end, uint8_t **re
 	return 0;
 }
 
-/* Owns APPENDING and COMMITTING; no lock held. */
-static int repair(struct engine_segment *segment, struct reterr *err)
+/* Owns APPENDING and COMMITTING; no lock held. OLD is the poisoned part. */
+static int replace_poisoned(struct engine_segment *segment, struct part *old, struct reterr *err)
 {
 	struct engine *e = segment->engine;
-	struct part *empty = NULL;
 	struct wal *fresh = NULL;
 	uint8_t *head;
 
 	segment_lock(segment);
 	uint64_t start = segment->durable;
-	uint64_t pending = segment->wal->accepted - segment->wal->durable;
+	uint64_t pending = old->wal->accepted - old->wal->durable;
 	uint32_t epoch = segment->epoch;
 	segment_unlock(segment);
 
@@ -245,32 +231,36 @@ static int repair(struct engine_segment *segment, struct reterr *err)
 	if (r < 0)
 		return r;
 
-	/* Appends go on meanwhile, on the path that takes no flag: reserve for all that can come. */
-	struct wal_reservation space =
-		wal_reservation_for(fresh, pending < WAL_PENDING_MAX ? WAL_PENDING_MAX : pending);
+	struct wal_reservation space = wal_reservation_for(fresh, pending);
 	r = wal_reserve(fresh, &space);
 	if (r == 0) {
 		segment_lock(segment);
 		wal_reserved(fresh, &space);
-		r = swap_part(segment, fresh, &empty);
+		r = swap_part(segment, fresh);
 		segment_unlock(segment);
-		part_unref(empty);
 	}
 	if (r < 0) {
 		wal_free(fresh);
 		return reterr_set(err, r, "no room for the bytes of a part that failed: %s",
 				  strerror(-r));
 	}
+	segment_note_frames(segment, old->wal);
+	segment_lock(segment);
+	wal_forget_pending(old->wal);
+	segment_unlock(segment);
 	return segment_record(segment, CATALOGUE_OPEN, err);
 }
 
 int segment_repair(struct engine_segment *segment, struct reterr *err)
 {
 	struct reterr cause = {0};
+	struct part *old = segment->parts[segment->part_count - 1];
 
+	part_ref(old);
 	segment->committing = true;
 	segment_unlock(segment);
-	int r = repair(segment, &cause);
+	int r = replace_poisoned(segment, old, &cause);
+	part_unref(old);
 	segment_lock(segment);
 	segment->committing = false;
 	if (r < 0)
@@ -295,12 +285,11 @@ static int await_turn(struct engine_segment *segment, uint64_t length, bool owns
 		      struct reterr *err)
 {
 	for (;;) {
-		if (segment->durable >= length)
+		/* A removed one: like fsync of a file without a name, whose bytes nobody misses. */
+		if (segment->durable >= length || segment->state == ENGINE_SEGMENT_REMOVED)
 			return 0;
 		if (segment->failed)
 			return failed_error(segment, err);
-		if (segment->state == ENGINE_SEGMENT_REMOVED)
-			return reterr_set(err, -ENOENT, "the segment was removed");
 		invariant(segment->wal);
 		if (!segment->committing && wal_ahead_in_the_way(segment->wal)) {
 			segment->commits_waiting++;
@@ -308,8 +297,10 @@ static int await_turn(struct engine_segment *segment, uint64_t length, bool owns
 			segment->commits_waiting--;
 			continue;
 		}
+		/* Slices on their way read the poisoned part's memory, and write behind what is sealed of it. */
 		if (segment->committing ||
-		    (segment->poisoned && segment->appending && !owns_appending)) {
+		    (segment->poisoned &&
+		     (wal_ahead_busy(segment->wal) || (segment->appending && !owns_appending)))) {
 			(void)pthread_cond_wait(&segment->changed, &segment->lock);
 			continue;
 		}

@@ -231,7 +231,10 @@ MUST_CHECK int segment_commit(struct engine_segment *segment, uint64_t length, b
 			      struct reterr *err);
 /* Writes one slice of data ahead of its commit. Whether there was one. No lock held. */
 bool segment_write_ahead(struct engine_segment *segment);
-/* L, owns APPENDING, nobody is COMMITTING, the part is poisoned: continues in a new one. Drops the lock. */
+/*
+ * L, owns APPENDING, nobody is COMMITTING, the part is poisoned and no slice of it on its way: continues in a new one.
+ * Drops the lock.
+ */
 MUST_CHECK int segment_repair(struct engine_segment *segment, struct reterr *err);
 /* The stream's bytes from the last MiB boundary to END (for part_sums_new), malloc'ed; NULL if there are none. */
 MUST_CHECK int segment_read_head(struct engine_segment *segment, uint64_t end, uint8_t **ret,
@@ -268,6 +271,10 @@ void reserve_close(struct engine *e);
 
 /* Brings segment.frames up to date after a start, so that appends can go on from there. No lock held. */
 MUST_CHECK int segment_load_frames(struct engine_segment *segment, struct reterr *err);
+/*
+ * The open part took over what OLD, which it follows, had accepted: notes the frames in it. No lock held, owns APPENDING.
+ */
+void segment_note_frames(struct engine_segment *segment, const struct wal *old);
 
 /* ---- roots.c -------------------------------------------------------------------------------- */
 

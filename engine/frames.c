@@ -161,6 +161,43 @@ int engine_frame_at(struct engine *e, struct engine_segment *segment, uint64_t o
 	return 0;
 }
 
+/* L: a frame of WAL from which one can walk to the first header that ends behind END. */
+static bool wal_frame_before(const struct wal *wal, uint64_t end, uint64_t *ret)
+{
+	for (uint64_t page = (end - wal->start) / PART_PAGE_SIZE + 1; page-- > 0;) {
+		if (page >= wal->geometry.data_size / PART_PAGE_SIZE ||
+		    wal->first[page] == INDEX_NO_FRAME)
+			continue;
+		*ret = wal->start + wal->first[page] - INDEX_BIAS;
+		if (*ret <= end)
+			return true;
+	}
+	return wal_first_frame(wal, end, ret);
+}
+
+void segment_note_frames(struct engine_segment *segment, const struct wal *old)
+{
+	struct walk walk = {.e = segment->engine, .segment = segment};
+	uint64_t at, size;
+	uint8_t format;
+
+	segment_lock(segment);
+	struct wal *wal = segment->wal;
+	uint64_t length = segment->length;
+	bool any = wal_frame_before(old, wal->start, &at);
+	segment_unlock(segment);
+	while (any && at + ENGINE_FRAME_HEADER_SIZE <= length) {
+		if (walk_header(&walk, at, &size, &format) < 0)
+			return; /* its frames end here; or it cannot be read: then its index tells when it is sealed */
+		if (at + ENGINE_FRAME_HEADER_SIZE > wal->start) {
+			segment_lock(segment);
+			wal_note_frame(wal, at);
+			segment_unlock(segment);
+		}
+		at += ENGINE_FRAME_HEADER_SIZE + size;
+	}
+}
+
 int segment_load_frames(struct engine_segment *segment, struct reterr *err)
 {
 	uint8_t header[ENGINE_FRAME_HEADER_SIZE];

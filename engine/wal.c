@@ -378,11 +378,26 @@ void wal_shrink(struct wal *wal)
 	wal->tail = tail;
 }
 
+void wal_forget_pending(struct wal *wal)
+{
+	wal->accepted = wal->durable;
+	wal_shrink(wal);
+}
+
 /* ---- Commit --------------------------------------------------------------------------------- */
+
+bool wal_ahead_busy(const struct wal *wal)
+{
+	return wal->ahead_writing || wal->zeroing || wal->table_zeroing;
+}
 
 bool wal_ahead_in_the_way(const struct wal *wal)
 {
+	uint64_t slot_at = (uint64_t)wal->entries * PART_ENTRY_SIZE;
+
 	if (wal->ahead_writing)
+		return true;
+	if (wal->table_zeroing && block_floor(slot_at) + DISK_BLOCK_SIZE > wal->table_zeroed)
 		return true;
 	return wal->zeroing && block_ceil(wal->accepted) > wal->zero_from &&
 	       block_floor(wal->durable) < wal->zero_to;
@@ -582,7 +597,7 @@ static bool table_zeros_wanted(const struct wal *wal)
 
 bool wal_zero_wanted(const struct wal *wal)
 {
-	if (wal->zeroing || !wal->small_commits || wal->zero_ahead == 0)
+	if (wal->zeroing || wal->table_zeroing || !wal->small_commits || wal->zero_ahead == 0)
 		return false;
 	return table_zeros_wanted(wal) || (wal->zeroed < wal->geometry.data_size &&
 					   wal->zeroed < wal->accepted + wal->zero_ahead / 2);
@@ -592,16 +607,20 @@ bool wal_zero_claim(struct wal *wal, uint64_t *ret_offset, uint64_t *ret_size, b
 {
 	const struct part_geometry *g = &wal->geometry;
 
-	if (wal->zeroing || !wal->small_commits || wal->zero_ahead == 0)
+	if (wal->zeroing || wal->table_zeroing || !wal->small_commits || wal->zero_ahead == 0)
 		return false;
-	if (table_zeros_wanted(wal)) {
-		*ret_offset = wal->table_zeroed;
-		*ret_size = min_u64(WAL_TABLE_WINDOW, g->table_size - wal->table_zeroed);
+
+	/* Never into a block that holds entries, or that a commit may be writing now. */
+	uint64_t table_from = block_ceil(table_needed(wal));
+	if (table_from < wal->table_zeroed)
+		table_from = wal->table_zeroed;
+	if (table_zeros_wanted(wal) && table_from < g->table_size) {
+		*ret_offset = wal->table_zeroed = table_from;
+		*ret_size = min_u64(WAL_TABLE_WINDOW, g->table_size - table_from);
 		*ret_table = true;
+		wal->table_zeroing = true;
 		return true;
 	}
-
-	/* Never into a block that a commit may be writing now. */
 	uint64_t from = block_ceil(wal->accepted);
 	if (from < wal->zeroed)
 		from = wal->zeroed;
@@ -641,7 +660,9 @@ int wal_zero_write(struct wal *wal, uint64_t offset, uint64_t size, bool table)
 
 void wal_zero_done(struct wal *wal, uint64_t offset, uint64_t size, bool table, int result)
 {
-	if (!table)
+	if (table)
+		wal->table_zeroing = false;
+	else
 		wal->zeroing = false;
 	if (result < 0) {
 		/* Only speed is lost: a disk that is full or failing says so to the next commit. */
@@ -650,7 +671,7 @@ void wal_zero_done(struct wal *wal, uint64_t offset, uint64_t size, bool table, 
 	}
 	if (table) {
 		wal->table_zeroed = offset + size;
-		if (wal->table_reserved < wal->table_zeroed)
+		if (wal->table_reserved >= offset && wal->table_reserved < wal->table_zeroed)
 			wal->table_reserved = wal->table_zeroed;
 		return;
 	}

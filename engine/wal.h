@@ -13,7 +13,9 @@
  * 3. At most one commit is prepared at a time: the segment's COMMITTING flag is its owner.
  * 4. No block is in flight twice: data are written ahead only behind the commit in flight, and a commit waits for the slice
  *    that is on its way.
- * 5. Zero-writing ahead never touches a block below ZEROED, a commit never one beyond it while ZEROING is set.
+ * 5. Zero-writing ahead never touches a block below ZEROED, a commit never one beyond it while ZEROING is set; the same
+ *    holds for the table, its TABLE_ZEROED and TABLE_ZEROING.
+ * 6. A part ends, or is replaced, only when no slice is on its way: nothing is written behind what was sealed.
  *
  * Locks: "L" functions are called with the segment's lock held and do no I/O; the others without it, by the thread
  * that owns the segment's APPENDING (wal_open, wal_reserve), COMMITTING (wal_commit_build) or zeroing flag.
@@ -56,6 +58,7 @@ struct wal {
 	uint64_t zeroed; /* data blocks below are written */
 	uint64_t table_reserved,
 		table_zeroed; /* bytes of each table copy that are promised, written */
+	bool table_zeroing;   /* a window from TABLE_ZEROED on is being written */
 	uint64_t zero_ahead;  /* size of the window that the next zeroing fills */
 	bool zeroing;         /* [zero_from, zero_to) is being written */
 	uint64_t zero_from, zero_to;
@@ -129,11 +132,15 @@ void wal_accept(struct wal *wal, const void *data, size_t size);
 void wal_note_frame(struct wal *wal, uint64_t offset);
 /* L: copies bytes [offset, offset + size) from memory; they must lie in [buffered, accepted). */
 void wal_copy(const struct wal *wal, void *data, size_t size, uint64_t offset);
-/* L: nothing has happened for a while: keeps only the last partial page. */
+/* L: nothing has happened for a while, or the part has ended: keeps only the last partial page. */
 void wal_shrink(struct wal *wal);
+/* L: the bytes that are not durable have moved to another part, for good. */
+void wal_forget_pending(struct wal *wal);
 
 /* L: whether a slice that is being written ahead, zeros or data, stands in the way of a commit of all that is accepted. */
 bool wal_ahead_in_the_way(const struct wal *wal);
+/* L: whether any slice is on its way. */
+bool wal_ahead_busy(const struct wal *wal);
 
 /* L: fixes what the commit covers: [durable, accepted), which must not be empty. */
 void wal_commit_prepare(struct wal *wal);
