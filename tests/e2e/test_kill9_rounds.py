@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """Rounds of kill -9 at random instants: every acknowledged byte is there after each of them.
 
-ROUNDS=N sets how many (500). The writers of a round, each a thread or a process of its own:
+ROUNDS=N sets how many (500), half of them with small parts. The writers of a round, each a thread or a process of its own:
 
     foreign  appends frames to a segment of space/, fsync after each
     batch    appends frames to another one, no fsync, then publishes a root: the barrier covers both
@@ -75,7 +75,8 @@ class Writers:
 
     def some_frame(self, r):
         # Mostly small ones; some that cross blocks, tables and the daemon's buffers.
-        size = r.choice([r.randrange(1, 200), r.randrange(1, 5000), r.randrange(1, 60_000), 4096 - 9])
+        size = r.choice([r.randrange(1, 200), r.randrange(1, 5000), r.randrange(1, 60_000), 4096 - 9,
+                         r.randrange(1, 900_000) if r.random() < 0.1 else 10])
         return frame(r.randbytes(size), RAW)
 
     def write_foreign(self, r):
@@ -183,12 +184,13 @@ class Writers:
             self.roots.append((current, payload))
 
 
-@test
-def acknowledged_bytes_survive():
-    with Store() as store, store.mount() as mnt:
+def rounds(count, *init):
+    """Each start takes another way to the disk."""
+    with Store(*init) as store, store.mount() as mnt:
         writers = Writers()
-        for number in range(1, ROUNDS + 1):
+        for number in range(1, count + 1):
             writers.round(mnt, store.base, number % 8 == 0)
+            mnt.daemon_args = {"env": {"PROTOFS_DISK_PATH": rng.choice(("io_uring", "io_uring", "threads", "buffered"))}}
             mnt.start()
             writers.check(mnt, everything=number % 50 == 0)
             writers.roll()
@@ -199,11 +201,25 @@ def acknowledged_bytes_survive():
                 writers.check(mnt, everything=True)
             if number % 25 == 0 and len(writers.atoms) > 3000:
                 writers.atoms = dict(list(writers.atoms.items())[-1500:])
+        writers.check(mnt, everything=True)
         roots = [int(n) for n in os.listdir(mnt / "roots") if n.isdigit()]
         check(len(roots) >= len(writers.roots), f"{len(roots)} roots are kept, {len(writers.roots)} were published")
         total = sum(s.acknowledged for s in (writers.foreign, writers.batch, *writers.old))
-        print(f"      {ROUNDS} rounds, {total >> 20} MiB, {len(writers.roots)} roots, "
+        print(f"      {count} rounds, {total >> 20} MiB, {len(writers.roots)} roots, "
               f"{len(writers.atoms)} atoms acknowledged, 0 lost")
+        mnt.umount()
+        store.fsck("--deep")
+
+
+@test
+def acknowledged_bytes_survive():
+    rounds(ROUNDS - ROUNDS // 2)
+
+
+@test
+def acknowledged_bytes_survive_in_small_parts():
+    """Parts of 4 MiB, whose tables fill up: they end, are sealed and follow each other all the time."""
+    rounds(ROUNDS // 2, "--block-size", "64K")
 
 
 main(timeout=240 + ROUNDS)
