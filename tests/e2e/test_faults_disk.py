@@ -331,6 +331,98 @@ def injected_failures_on_the_paths_of_threads():
                 print(f"      {call} number 9 fails: {failures} fsyncs failed, nothing acknowledged is lost")
 
 
+# ---- What a sandbox or a filesystem refuses ----
+
+
+def works_on(mnt, path):
+    """A mount that went another way to the disk does all the same things."""
+    check_eq(stats(mnt)["disk_path"], path, "the way to the disk in stats.json")
+    log = Log(mnt)
+    for _ in range(20):
+        log.append(rng.randrange(1, 30_000))
+    publish(mnt, Pointer(log.name, 0))
+    log.close()
+    return log
+
+
+@test
+def io_uring_is_refused():
+    """As a container's seccomp profile does."""
+    need("strace")
+    with Store(*GEOMETRY) as store:
+        wrapper = ("strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=io_uring_setup", "-e",
+                   "inject=io_uring_setup:error=EPERM")
+        with store.mount(wrapper=wrapper) as mnt:
+            log = works_on(mnt, "threads")
+            os.kill(mnt.pid, signal.SIGKILL)
+            mnt.daemon.wait()
+            mnt.clean()
+            mnt.ended()
+            mnt.daemon_args = {}
+            mnt.start()
+            check_eq(log.check_after_crash(mnt), len(log.sent), "bytes after kill -9")
+            mnt.umount()
+            store.fsck("--deep")
+
+
+NO_DIRECT = """
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+static int refuse(int fd, const char *path, int flags, unsigned mode)
+{
+	if (flags & O_DIRECT) {
+		errno = EINVAL;
+		return -1;
+	}
+	return (int)syscall(SYS_openat, fd, path, flags, mode);
+}
+int openat(int fd, const char *path, int flags, ...)
+{
+	va_list args;
+	va_start(args, flags);
+	unsigned mode = va_arg(args, unsigned);
+	va_end(args);
+	return refuse(fd, path, flags, mode);
+}
+int openat64(int fd, const char *path, int flags, ...)
+{
+	va_list args;
+	va_start(args, flags);
+	unsigned mode = va_arg(args, unsigned);
+	va_end(args);
+	return refuse(fd, path, flags, mode);
+}
+"""
+
+
+@test
+def o_direct_is_refused():
+    """As some filesystems do: commits are buffered, and as durable."""
+    need("cc")
+    if re.search("asan|tsan", PROTOFS):
+        skip("a sanitizer's runtime and a preload both want to be loaded first")
+    with Store(*GEOMETRY) as store:
+        write(f"{store.base}/refuse.c", NO_DIRECT.encode())
+        run(["cc", "-O1", "-shared", "-fPIC", "-o", f"{store.base}/refuse.so", f"{store.base}/refuse.c"])
+        with store.mount(env={"LD_PRELOAD": f"{store.base}/refuse.so"}) as mnt:
+            log = works_on(mnt, "io_uring, buffered (O_DIRECT refused)")
+            parts = [os.readlink(f"/proc/{mnt.pid}/fd/{fd}") for fd in os.listdir(f"/proc/{mnt.pid}/fd")]
+            check(any("/segments/" in p for p in parts), f"no part is open: {parts}")
+            for fd in os.listdir(f"/proc/{mnt.pid}/fdinfo"):
+                with contextlib.suppress(OSError):
+                    flags = int(re.search(r"flags:\s+(\d+)", read_text(f"/proc/{mnt.pid}/fdinfo/{fd}"))[1], 8)
+                    check(not flags & os.O_DIRECT, f"descriptor {fd} is open with O_DIRECT")
+            mnt.kill9()
+            mnt.start()
+            check_eq(log.check_after_crash(mnt), len(log.sent), "bytes after kill -9")
+            mnt.umount()
+            store.fsck("--deep")
+
+
 # ---- A full disk ----
 
 
