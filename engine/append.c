@@ -66,6 +66,8 @@ static int begin_part(struct engine_segment *segment, struct reterr *err)
 	int r = segment_load_parts(segment, err);
 	if (r == 0)
 		r = segment_load_frames(segment, err);
+	if (r == 0 && !segment->registered) /* only the owner of APPENDING sets it */
+		r = segment_clear_way(segment, err);
 	if (r < 0)
 		return r;
 	uint64_t born_root = newest_root_seq(e);
@@ -427,6 +429,19 @@ static int lock_current(struct engine *e, enum engine_class class, uint64_t size
 			return -EIO;
 		old = segment;
 	}
+}
+
+void engine_roll(struct engine *e, enum engine_class class)
+{
+	invariant(class == ENGINE_CLASS_LOG || class == ENGINE_CLASS_META);
+	struct engine_segment *segment = atomic_load(&e->current[class]);
+
+	if (!segment)
+		return;
+	segment_lock(segment);
+	if (segment->length > 0)
+		segment->ended = true;
+	segment_unlock(segment);
 }
 
 static int check_append(struct engine *e, enum engine_class class, uint8_t format, uint64_t size)

@@ -44,6 +44,7 @@ struct part {
 	struct wal *wal; /* open, or ended and not sealed yet; owned */
 	/* Under engine.files_lock: */
 	struct sealed *sealed; /* open files of a sealed part; NULL until needed */
+	bool removed;          /* its files are not kept open any more */
 	unsigned sealed_users;
 	uint64_t sealed_used; /* tick of the last use */
 };
@@ -69,6 +70,7 @@ struct engine_segment {
 	bool sealing;           /* one thread seals ended parts */
 	uint64_t seal_retry_ms; /* not before this, after a failure */
 	bool registered;        /* the catalogue knows it */
+	bool files_left; /* REMOVED, and not all of its files are gone; APPENDING removes them */
 	bool parts_loaded;
 	unsigned writers;
 	uint32_t epoch;
@@ -192,8 +194,13 @@ size_t segment_open_snapshot(struct engine *e, struct engine_segment **list, siz
 MUST_CHECK int segment_record(struct engine_segment *segment, enum catalogue_state state,
 			      struct reterr *err);
 
-/* Removes the files of a segment that the catalogue says is REMOVED, and then its record. */
+/* Removes the files of a segment that the catalogue says is REMOVED, and then its record. No lock held. */
 MUST_CHECK int segment_remove_files(struct engine_segment *segment);
+/*
+ * Before the first part of SEGMENT: removed segments of the same UUID leave no file in the directories, which are its own
+ * now, and no record by which the next open would remove them. No lock held.
+ */
+MUST_CHECK int segment_clear_way(struct engine_segment *segment, struct reterr *err);
 
 /* ---- part.c: the parts of a segment --------------------------------------------------------- */
 
@@ -209,7 +216,9 @@ struct part *segment_part_at(struct engine_segment *segment, uint64_t offset);
 /* The open files of a sealed part, until part_release_sealed. Any thread, no lock held. */
 MUST_CHECK int part_acquire_sealed(struct engine *e, const struct uuid *segment, struct part *part,
 				   struct reterr *err, struct sealed **ret);
-void part_release_sealed(struct engine *e, struct part *part);
+void part_release_sealed(struct engine *e, struct part *part, struct sealed *sealed);
+/* Its segment was removed: closes the files, or has their last user do it. */
+void part_files_removed(struct engine *e, struct part *part);
 /* Closes all files. */
 void part_close_files(struct engine *e);
 

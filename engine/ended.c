@@ -23,7 +23,7 @@ static int frames_before(struct engine_segment *segment, struct part *before, ui
 		return r;
 	request->header_start = sealed->header.frames_next;
 	request->frames_bad = sealed->header.frames_bad;
-	part_release_sealed(e, before);
+	part_release_sealed(e, before, sealed);
 	if (request->frames_bad || request->header_start >= start) {
 		if (request->frames_bad)
 			request->header_start = start;

@@ -84,7 +84,7 @@ static int part_frames(struct walk *walk, struct part *part, uint64_t end, uint6
 	if (r < 0)
 		return r;
 	r = sealed_frames(sealed, from, frames, count, ret);
-	part_release_sealed(walk->e, part);
+	part_release_sealed(walk->e, part, sealed);
 	return r;
 }
 

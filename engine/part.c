@@ -156,79 +156,129 @@ struct part *segment_part_at(struct engine_segment *segment, uint64_t offset)
 
 /* ---- Files of sealed parts ------------------------------------------------------------------ */
 
-/* The longest unused part with open files goes; its files are returned for closing without the lock. */
-static struct sealed *evict_locked(struct engine *e, struct part **ret_part)
+/* Takes the part at AT out of the set; its reference and its files are the caller's, to be closed without the lock. */
+static struct part *take_out_locked(struct engine *e, size_t at, struct sealed **ret_sealed)
 {
-	struct part *oldest = NULL;
-	size_t at = 0;
+	struct part *part = e->files[at];
 
-	for (size_t i = 0; i < e->file_count; i++) {
-		struct part *part = e->files[i];
-		if (part->sealed_users == 0 &&
-		    (!oldest || part->sealed_used < oldest->sealed_used)) {
-			oldest = part;
-			at = i;
-		}
-	}
-	if (!oldest)
-		return NULL;
 	e->files[at] = e->files[--e->file_count];
-	struct sealed *sealed = oldest->sealed;
-	oldest->sealed = NULL;
-	*ret_part = oldest;
-	return sealed;
+	*ret_sealed = part->sealed;
+	part->sealed = NULL;
+	return part;
+}
+
+/* Makes room for one more: the longest unused part goes. NULL if all are in use. */
+static struct part *evict_locked(struct engine *e, struct sealed **ret_sealed)
+{
+	size_t at = e->file_count;
+
+	for (size_t i = 0; i < e->file_count; i++)
+		if (e->files[i]->sealed_users == 0 &&
+		    (at == e->file_count || e->files[i]->sealed_used < e->files[at]->sealed_used))
+			at = i;
+	return at < e->file_count ? take_out_locked(e, at, ret_sealed) : NULL;
+}
+
+/* Takes PART out of the set if it is there, of a removed segment, and nobody's any more. */
+static struct part *drop_removed_locked(struct engine *e, struct part *part,
+					struct sealed **ret_sealed)
+{
+	if (!part->removed || !part->sealed || part->sealed_users)
+		return NULL;
+	size_t at = 0;
+	while (e->files[at] != part)
+		at++;
+	return take_out_locked(e, at, ret_sealed);
+}
+
+static int open_files(struct engine *e, const struct uuid *segment, struct part *part,
+		      struct reterr *err, struct sealed **ret)
+{
+	char text[UUID_TEXT_LENGTH + 1];
+
+	int r = sealed_open(e->disk, segment, part->start, true, err, ret);
+	if (r != -ENOENT)
+		return r;
+	return reterr_set(err, -EBADMSG,
+			  "segment %s: the table of its part at byte %" PRIu64 " is missing",
+			  uuid_format(segment, text), part->start);
+}
+
+/* Whether PART's files are open, and its user's now. */
+static bool use_locked(struct engine *e, struct part *part, struct sealed **ret)
+{
+	if (!part->sealed)
+		return false;
+	part->sealed_users++;
+	part->sealed_used = ++e->files_tick;
+	*ret = part->sealed;
+	return true;
 }
 
 int part_acquire_sealed(struct engine *e, const struct uuid *segment, struct part *part,
 			struct reterr *err, struct sealed **ret)
 {
-	struct sealed *mine = NULL;
+	struct part *evicted_part = NULL;
+	struct sealed *evicted = NULL, *mine, *unused = NULL;
 
 	(void)pthread_mutex_lock(&e->files_lock);
-	if (!part->sealed) {
-		(void)pthread_mutex_unlock(&e->files_lock);
-		int r = sealed_open(e->disk, segment, part->start, true, err, &mine);
-		if (r < 0) {
-			char text[UUID_TEXT_LENGTH + 1];
-			return r == -ENOENT
-				       ? reterr_set(
-						 err, -EBADMSG,
-						 "segment %s: the table of its part at byte %" PRIu64
-						 " is missing",
-						 uuid_format(segment, text), part->start)
-				       : r;
-		}
-		(void)pthread_mutex_lock(&e->files_lock);
-	}
+	bool open = use_locked(e, part, ret);
+	(void)pthread_mutex_unlock(&e->files_lock);
+	if (open)
+		return 0;
+	int r = open_files(e, segment, part, err, &mine);
+	if (r < 0)
+		return r;
 
-	struct part *evicted_part = NULL;
-	struct sealed *evicted = NULL;
-	if (!part->sealed) {
+	(void)pthread_mutex_lock(&e->files_lock);
+	if (!part->sealed && !part->removed) {
 		if (e->file_count == SEALED_OPEN_MAX)
-			evicted = evict_locked(e, &evicted_part);
-		invariant(e->file_count < SEALED_OPEN_MAX);
-		part_ref(part);
-		e->files[e->file_count++] = part;
-		part->sealed = mine;
-		mine = NULL;
+			evicted_part = evict_locked(e, &evicted);
+		if (e->file_count < SEALED_OPEN_MAX) {
+			part_ref(part);
+			e->files[e->file_count++] = part;
+			part->sealed = mine;
+			mine = NULL;
+		}
 	}
-	part->sealed_users++;
-	part->sealed_used = ++e->files_tick;
-	*ret = part->sealed;
+	if (use_locked(e, part, ret))
+		unused = mine; /* another reader was faster */
+	else
+		*ret = mine; /* for this user alone, and closed by its release */
 	(void)pthread_mutex_unlock(&e->files_lock);
 
-	sealed_close(mine); /* another reader was faster */
+	sealed_close(unused);
 	sealed_close(evicted);
 	part_unref(evicted_part);
 	return 0;
 }
 
-void part_release_sealed(struct engine *e, struct part *part)
+void part_release_sealed(struct engine *e, struct part *part, struct sealed *sealed)
 {
+	struct part *dropped = NULL;
+
 	(void)pthread_mutex_lock(&e->files_lock);
-	invariant(part->sealed_users > 0);
-	part->sealed_users--;
+	if (sealed == part->sealed) {
+		invariant(part->sealed_users > 0);
+		part->sealed_users--;
+		sealed = NULL;
+		dropped = drop_removed_locked(e, part, &sealed);
+	}
 	(void)pthread_mutex_unlock(&e->files_lock);
+	sealed_close(sealed);
+	part_unref(dropped);
+}
+
+void part_files_removed(struct engine *e, struct part *part)
+{
+	struct sealed *sealed = NULL;
+
+	(void)pthread_mutex_lock(&e->files_lock);
+	part->removed = true;
+	struct part *dropped = drop_removed_locked(e, part, &sealed);
+	(void)pthread_mutex_unlock(&e->files_lock);
+	sealed_close(sealed);
+	part_unref(dropped);
 }
 
 void part_close_files(struct engine *e)

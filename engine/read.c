@@ -213,7 +213,7 @@ static int read_once(struct engine *e, struct engine_segment *segment, uint64_t 
 	if (r == 0) {
 		r = read_source(&source, offset - source.part->start, data, piece, err);
 		if (source.sealed)
-			part_release_sealed(e, source.part);
+			part_release_sealed(e, source.part, source.sealed);
 	}
 	part_unref(source.part);
 	*ret = piece;
@@ -258,7 +258,7 @@ static int whole_sum(struct engine *e, struct engine_segment *segment, uint64_t 
 		r = part_acquire_sealed(e, &segment->uuid, part, NULL, &sealed);
 		if (r == 0) {
 			r = sealed_mib_sum(sealed, mib, ret);
-			part_release_sealed(e, part);
+			part_release_sealed(e, part, sealed);
 		}
 	}
 	part_unref(part);

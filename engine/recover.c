@@ -27,7 +27,8 @@ static void note_damage(struct engine *e, const struct reterr *what)
 /* ---- One segment ---------------------------------------------------------------------------- */
 
 struct starts {
-	uint64_t starts[1024]; /* 64 GiB of parts that are 64 blocks of 1 MiB and larger; else several rounds */
+	uint64_t starts
+		[1024]; /* 64 GiB of parts that are 64 blocks of 1 MiB and larger; else several rounds */
 	size_t count;
 	uint64_t from; /* smaller ones were dealt with in an earlier round */
 };
@@ -39,7 +40,8 @@ static int collect_start(void *arg, const char *name, bool is_dir)
 	uint64_t start;
 
 	if (is_dir ||
-	    (part_name_parse(name, "", &start) < 0 && part_name_parse(name, ".table", &start) < 0) ||
+	    (part_name_parse(name, "", &start) < 0 &&
+	     part_name_parse(name, ".table", &start) < 0) ||
 	    start < list->from)
 		return 0;
 	size_t at = list->count;
@@ -100,8 +102,9 @@ static int adopt_sealed(struct engine_segment *segment, const struct sealed_head
 
 	int r = adopt(segment, header->start, end, NULL);
 	if (r == 0 && header->frames_next < end && !header->frames_bad)
-		r = engine_read(segment->engine, segment, carry, (size_t)(end - header->frames_next),
-				header->frames_next, 0, &got, NULL);
+		r = engine_read(segment->engine, segment, carry,
+				(size_t)(end - header->frames_next), header->frames_next, 0, &got,
+				NULL);
 	if (r < 0)
 		return r;
 	if (header->frames_bad) {
@@ -149,10 +152,8 @@ static int recover_part(struct engine_segment *segment, uint64_t start, uint64_t
 	if (r != -ENOENT)
 		return r;
 
-	struct part_scan scan = {.geometry = e->geometry,
-				 .segment = segment->uuid,
-				 .start = start,
-				 .limit = limit};
+	struct part_scan scan = {
+		.geometry = e->geometry, .segment = segment->uuid, .start = start, .limit = limit};
 	r = segment_read_head(segment, start, &head, &err);
 	if (r == -EBADMSG)
 		return damage_at(segment, start, err.text);
@@ -208,15 +209,17 @@ static int recover_segment(struct engine_segment *segment)
 /* ---- Roots as witnesses --------------------------------------------------------------------- */
 
 /*
- * Whether bytes of SEGMENT below NEEDED are missing; RET is how many there are. A segment is in the catalogue before a
- * record can name it: one that is not was removed since, on purpose, and witnesses nothing.
+ * Whether bytes of a segment below NEEDED, which RECORD relies on, are missing; RET is how many there are. A segment is in
+ * the catalogue before a record can name it: one that is not, or was born later, was removed since, on purpose, and
+ * witnesses nothing.
  */
-static bool is_short(struct engine *e, const struct uuid *uuid, uint64_t needed, uint64_t *ret)
+static bool is_short(struct engine *e, const struct root_record *record, const struct uuid *uuid,
+		     uint64_t needed, uint64_t *ret)
 {
 	struct engine_segment *segment = engine_segment_find(e, uuid);
 
 	*ret = segment ? segment->durable : 0;
-	return segment && *ret < needed;
+	return segment && segment->born_root < record->root.seq && *ret < needed;
 }
 
 static bool barrier_met(struct engine *e, const struct root_record *record)
@@ -224,7 +227,8 @@ static bool barrier_met(struct engine *e, const struct root_record *record)
 	uint64_t length;
 
 	for (unsigned i = 0; i < record->barrier_count; i++)
-		if (is_short(e, &record->barrier[i].segment, record->barrier[i].length, &length))
+		if (is_short(e, record, &record->barrier[i].segment, record->barrier[i].length,
+			     &length))
 			return false;
 	return true;
 }
@@ -261,17 +265,17 @@ static void witness(struct engine *e, const struct root_record *record)
 	uint64_t needed = frame_end(e, &record->root.pointer);
 	uint64_t length;
 
-	bool missing = is_short(e, &segment, needed, &length);
+	bool missing = is_short(e, record, &segment, needed, &length);
 	for (unsigned i = 0; i < record->barrier_count && !missing; i++) {
 		segment = record->barrier[i].segment;
 		needed = record->barrier[i].length;
-		missing = is_short(e, &segment, needed, &length);
+		missing = is_short(e, record, &segment, needed, &length);
 	}
 	if (!missing)
 		return;
 	(void)reterr_set(&damage, -EBADMSG,
-			 "segment %s: bytes %" PRIu64 " to %" PRIu64 " are missing, but root %" PRIu64
-			 " was published after them",
+			 "segment %s: bytes %" PRIu64 " to %" PRIu64
+			 " are missing, but root %" PRIu64 " was published after them",
 			 uuid_format(&segment, text), length, needed, record->root.seq);
 	note_damage(e, &damage);
 }
@@ -361,8 +365,9 @@ static int finish_segments(struct engine *e, struct reterr *err)
 	for (uint32_t number = 1; number <= atomic_load(&e->number_last); number++) {
 		struct engine_segment *segment = segment_at_number(e, number);
 		int r = 0;
+		/* Else the next open does it, or a segment of the same UUID. */
 		if (segment && segment->state == ENGINE_SEGMENT_REMOVED)
-			(void)!segment_remove_files(segment); /* else the next open does it */
+			(void)!segment_remove_files(segment);
 		if (!segment || segment->state != ENGINE_SEGMENT_OPEN)
 			continue;
 		/* Its epoch stays 1, unless repair had it opened again. */

@@ -329,11 +329,18 @@ int seal_part(const struct seal_request *request, struct sealed_header *ret, str
 	if (r == 0) {
 		*ret = sealed->header;
 		sealed_close(sealed);
+		if (ret->length < request->length_min)
+			r = reterr_set(err, -EBADMSG,
+				       "%s: its table speaks of %" PRIu64 " bytes, but %" PRIu64
+				       " were acknowledged",
+				       path, ret->length, request->length_min);
 		/* Its rename may have been seen by nobody but us: the cut must not come before it. */
 		part_dir(PART_TABLE, &request->segment, path);
-		r = disk_sync_dir(request->disk, path);
-		if (r < 0)
-			(void)reterr_set(err, r, "%s: %s", path, strerror(-r));
+		if (r == 0) {
+			r = disk_sync_dir(request->disk, path);
+			if (r < 0)
+				(void)reterr_set(err, r, "%s: %s", path, strerror(-r));
+		}
 	} else if (r == -ENOENT) {
 		r = seal_fresh(request, data, ret, err);
 	} else {

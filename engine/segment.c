@@ -391,7 +391,108 @@ int segment_remove_files(struct engine_segment *segment)
 		r = disk_sync_dir(disk, "segments");
 	if (r == 0)
 		r = disk_sync_dir(disk, "sealed");
-	return r == 0 ? segment_record(segment, CATALOGUE_FORGOTTEN, NULL) : r;
+	if (r == 0)
+		r = segment_record(segment, CATALOGUE_FORGOTTEN, NULL);
+	segment_lock(segment);
+	segment->files_left = r < 0;
+	segment_unlock(segment);
+	return r;
+}
+
+/* A removed segment of UUID whose files are not all gone, locked; NULL if there is none. */
+static struct engine_segment *lock_leftover(struct engine *e, const struct uuid *uuid)
+{
+	struct engine_segment *s;
+
+	(void)pthread_mutex_lock(&e->lock);
+	for (s = *bucket_of(e, uuid); s; s = s->hash_next) {
+		if (!uuid_equal(&s->uuid, uuid))
+			continue;
+		segment_lock(s);
+		if (s->files_left)
+			break;
+		segment_unlock(s);
+	}
+	(void)pthread_mutex_unlock(&e->lock);
+	return s;
+}
+
+int segment_clear_way(struct engine_segment *segment, struct reterr *err)
+{
+	struct engine_segment *old;
+	char text[UUID_TEXT_LENGTH + 1];
+	int r = 0;
+
+	while (r == 0 && (old = lock_leftover(segment->engine, &segment->uuid))) {
+		while (old->appending)
+			(void)pthread_cond_wait(&old->changed, &old->lock);
+		bool left = old->files_left;
+		old->appending = left;
+		segment_unlock(old);
+		if (!left)
+			continue;
+		r = segment_remove_files(old);
+		segment_lock(old);
+		old->appending = false;
+		(void)pthread_cond_broadcast(&old->changed);
+		segment_unlock(old);
+	}
+	if (r < 0)
+		return reterr_set(
+			err, r, "segment %s: the files of a removed segment of that name stay: %s",
+			uuid_format(&segment->uuid, text), strerror(-r));
+	return 0;
+}
+
+/* Takes all flags: nobody writes, seals or commits. -EBUSY it has writers; -ENOENT it was removed. */
+static int take_for_removal(struct engine_segment *segment)
+{
+	int r = 0;
+
+	segment_lock(segment);
+	while (segment->appending || segment->committing || segment->sealing)
+		(void)pthread_cond_wait(&segment->changed, &segment->lock);
+	if (segment->state == ENGINE_SEGMENT_REMOVED)
+		r = -ENOENT;
+	else if (segment->writers)
+		r = -EBUSY;
+	if (r == 0)
+		segment->appending = segment->committing = segment->sealing = true;
+	segment_unlock(segment);
+	return r;
+}
+
+/* Gives all flags back. */
+static void give_after_removal(struct engine_segment *segment)
+{
+	segment_lock(segment);
+	segment->appending = segment->committing = segment->sealing = false;
+	(void)pthread_cond_broadcast(&segment->changed);
+	segment_unlock(segment);
+}
+
+/* Owns all flags: the parts are nobody's from now on but their readers'. */
+static void forget_parts(struct engine_segment *segment)
+{
+	struct engine *e = segment->engine;
+
+	segment_lock(segment);
+	struct part **parts = segment->parts;
+	size_t count = segment->part_count;
+	segment->state = ENGINE_SEGMENT_REMOVED;
+	segment->files_left = segment->registered;
+	segment->wal = NULL;
+	segment->parts = NULL;
+	segment->part_count = segment->part_capacity = 0;
+	segment_unlock(segment);
+
+	segment_unlist_open(segment);
+	page_cache_drop(e->cache, segment->number);
+	for (size_t i = 0; i < count; i++) {
+		part_files_removed(e, parts[i]);
+		part_unref(parts[i]);
+	}
+	free(parts);
 }
 
 int engine_segment_remove(struct engine *e, struct engine_segment *segment)
@@ -399,46 +500,18 @@ int engine_segment_remove(struct engine *e, struct engine_segment *segment)
 	int r = engine_check_writable(e, NULL);
 	if (r == 0)
 		r = segment_load_parts(segment, NULL);
+	if (r == 0)
+		r = take_for_removal(segment);
 	if (r < 0)
 		return r;
-
-	segment_lock(segment);
-	while (segment->appending || segment->committing)
-		(void)pthread_cond_wait(&segment->changed, &segment->lock);
-	if (segment->state == ENGINE_SEGMENT_REMOVED || segment->writers) {
-		r = segment->writers ? -EBUSY : -ENOENT;
-		segment_unlock(segment);
-		return r;
-	}
-	bool registered = segment->registered;
-	segment->appending = segment->committing = true;
-	segment_unlock(segment);
-
-	if (registered)
+	if (segment->registered) /* the flags are ours */
 		r = segment_record(segment, CATALOGUE_REMOVED, NULL);
-
-	segment_lock(segment);
-	segment->appending = segment->committing = false;
-	struct part **parts = segment->parts;
-	size_t count = segment->part_count;
 	if (r == 0) {
-		segment->state = ENGINE_SEGMENT_REMOVED;
-		segment->wal = NULL;
-		segment->parts = NULL;
-		segment->part_count = segment->part_capacity = 0;
+		forget_parts(segment);
+		/* It is gone in any case: a segment of the same UUID, or the next open, tries again. */
+		if (segment->files_left)
+			(void)!segment_remove_files(segment);
 	}
-	(void)pthread_cond_broadcast(&segment->changed);
-	segment_unlock(segment);
-	if (r < 0)
-		return r;
-
-	segment_unlist_open(segment);
-	page_cache_drop(e->cache, segment->number);
-	for (size_t i = 0; i < count; i++)
-		part_unref(parts[i]);
-	free(parts);
-	/* It is gone in any case: files that stay behind are removed by the next open. */
-	if (registered)
-		(void)!segment_remove_files(segment);
-	return 0;
+	give_after_removal(segment);
+	return r;
 }
