@@ -246,6 +246,12 @@ PROTOFS_API MUST_CHECK int engine_append_from(struct engine *e, enum engine_clas
 					      uint8_t format, uint64_t size, engine_source_fn *read,
 					      void *arg, struct engine_pointer *ret);
 
+/*
+ * The next append of CLASS (LOG or META) begins a new segment; one that is under way still ends where it began. A
+ * segment without a byte stays. No I/O, nothing becomes durable.
+ */
+PROTOFS_API void engine_roll(struct engine *e, enum engine_class class);
+
 struct engine_frame {
 	uint64_t offset; /* of its header */
 	uint64_t size;   /* of its payload, which begins at offset + ENGINE_FRAME_HEADER_SIZE */

@@ -496,6 +496,44 @@ START_TEST(a_removed_segment_is_gone_and_its_uuid_free)
 }
 END_TEST
 
+/* A roll ends one class's segment, without a trace if that holds nothing, and what was in it stays. */
+START_TEST(after_a_roll_atoms_go_to_a_new_segment)
+{
+	struct iovec iov = {.iov_base = (char[]){"meta"}, .iov_len = 4};
+	struct engine_pointer meta, meta_after;
+
+	engine_roll(e, ENGINE_CLASS_LOG); /* there is none yet */
+	struct engine_pointer first = append_text("first");
+	struct engine_pointer second = append_text("second");
+	ck_assert(uuid_equal(&first.segment, &second.segment));
+	ck_assert_int_eq(
+		engine_append(e, ENGINE_CLASS_META, ENGINE_FORMAT_SMALL_FILE, &iov, 1, &meta), 0);
+
+	engine_roll(e, ENGINE_CLASS_LOG);
+	engine_roll(e, ENGINE_CLASS_LOG);
+	struct engine_pointer third = append_text("third");
+	ck_assert(!uuid_equal(&first.segment, &third.segment));
+	ck_assert_uint_eq(third.offset, 0);
+	struct engine_pointer fourth = append_text("fourth");
+	ck_assert(uuid_equal(&third.segment, &fourth.segment));
+	ck_assert_int_eq(
+		engine_append(e, ENGINE_CLASS_META, ENGINE_FORMAT_SMALL_FILE, &iov, 1, &meta_after),
+		0);
+	ck_assert(uuid_equal(&meta.segment, &meta_after.segment));
+
+	struct engine_segment *old = engine_segment_find(e, &first.segment);
+	ck_assert_uint_lt(engine_segment_number(old),
+			  engine_segment_number(engine_segment_find(e, &third.segment)));
+	ck_assert_int_eq(engine_sync(e, NULL), 0);
+	engine_abandon(e);
+	open_engine_with(NULL);
+	check_text(&first, "first");
+	check_text(&second, "second");
+	check_text(&third, "third");
+	check_text(&fourth, "fourth");
+}
+END_TEST
+
 START_TEST(a_newer_root_stays_when_old_ones_are_pruned)
 {
 	struct engine_pointer pointer = append_text("root");
@@ -540,6 +578,7 @@ int main(void)
 	tcase_add_test(tc, bytes_that_nobody_waits_for_become_durable);
 	tcase_add_test(tc, an_imported_segment_is_read_only);
 	tcase_add_test(tc, a_removed_segment_is_gone_and_its_uuid_free);
+	tcase_add_test(tc, after_a_roll_atoms_go_to_a_new_segment);
 	tcase_add_test(tc, a_newer_root_stays_when_old_ones_are_pruned);
 	suite_add_tcase(suite, tc);
 
