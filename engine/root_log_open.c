@@ -141,25 +141,46 @@ static int probe(const struct tail *tail, uint64_t slot, struct root_log_entry *
 	return judge(tail, slot, (struct slice){.data = bytes, .size = sizeof(bytes)}, ret);
 }
 
-/* Slot HIGH - 1 is valid (or HIGH is FROM), and slot HIGH is not (or HIGH is the end). */
-static int search_end(struct tail *tail, uint64_t *ret_high)
+/*
+ * The record that was the last one at the last clean stop is where to begin: usually it still is,
+ * and two reads are all. Returns the slot behind it, or the first one that counts.
+ */
+static int search_begin(struct tail *tail, uint64_t acknowledged, uint64_t *ret_low,
+			uint64_t *ret_high)
 {
-	uint64_t low = tail->from < tail->slots ? tail->from : tail->slots, high = tail->slots;
-	while (low < high) {
+	struct root_log_entry entry;
+	*ret_low = tail->from < tail->slots ? tail->from : tail->slots;
+	*ret_high = tail->slots;
+	if (acknowledged < tail->first + *ret_low || acknowledged - tail->first >= tail->slots)
+		return 0;
+	int r = probe(tail, acknowledged - tail->first, &entry);
+	if (r <= 0)
+		return r;
+	tail->last = entry;
+	*ret_low = acknowledged - tail->first + 1;
+	if (*ret_low < tail->slots && probe(tail, *ret_low, &entry) == 0)
+		*ret_high = *ret_low;
+	return 0;
+}
+
+/* Slot HIGH - 1 is valid (or HIGH is FROM), and slot HIGH is not (or HIGH is the end). */
+static int search_end(struct tail *tail, uint64_t acknowledged, uint64_t *ret_high)
+{
+	uint64_t low, high;
+	int r = search_begin(tail, acknowledged, &low, &high);
+	while (r >= 0 && low < high) {
 		uint64_t middle = low + (high - low) / 2;
 		struct root_log_entry entry;
-		int r = probe(tail, middle, &entry);
-		if (r < 0)
-			return r;
+		r = probe(tail, middle, &entry);
 		if (r > 0) {
 			tail->last = entry;
 			low = middle + 1;
-		} else {
+		} else if (r == 0) {
 			high = middle;
 		}
 	}
 	*ret_high = high;
-	return 0;
+	return r < 0 ? r : 0;
 }
 
 /* Reads on from slot FROM: whatever verifies there makes slot FROM damage. */
@@ -200,7 +221,7 @@ static int find_last(struct root_log *log, struct tail *tail)
 			size = ROOT_LOG_FILE_SIZE;
 		tail->slots = size / ROOT_LOG_RECORD_SIZE;
 		log->ready = size / DISK_BLOCK_SIZE * DISK_BLOCK_SIZE;
-		r = search_end(tail, &end);
+		r = search_end(tail, log->kept.acknowledged, &end);
 	}
 	if (r == 0)
 		r = look_behind(tail, end);
