@@ -174,7 +174,7 @@ def hot(b):
         results = hot_rows(b, mnt, where, "open-free", opened)
         mounts.pin(pid)
         results += hot_rows(b, mnt, where, "open", opened, pinned=True)
-        (mnt / ".ctl" / "seal").write_text("1\n")
+        seal(mnt, segment)
         results += hot_rows(b, mnt, where, "sealed", sealed, pinned=True)
     return results
 
@@ -190,6 +190,13 @@ def hot_rows(b, mnt, where, state, null_args, pinned=False):
 
 # ---- The mount: streams ---------------------------------------------------------------------------
 
+def seal(mnt, segment):
+    """Returns when all parts of SEGMENT are sealed: until then the sealer reads it, too."""
+    (mnt / ".ctl" / "seal").write_text("1\n")
+    path = mnt / "wal" / segment
+    mounts.wait_for(lambda: os.getxattr(path, "user.protofs.state") == b"sealed", "sealing", 120)
+
+
 def stream(b):
     rounds = b.pick(8, 16, 32)      # of 128 MiB
     b.need(2 * rounds * 128 * MIB)
@@ -199,7 +206,7 @@ def stream(b):
         with b.null(mnt, *null_size, "--direct") as null:
             rates, _ = b.program("bench_stream", "write", "--ours", mnt / "space" / segment,
                                  "--base", null / "0", "--dir", plain, rounds=rounds)
-        (mnt / ".ctl" / "seal").write_text("1\n")
+        seal(mnt, segment)
         with b.null(mnt, *null_size, "--timeout", DAY_S) as null:
             more, _ = b.program("bench_stream", "read", "--ours", mnt / "wal" / segment,
                                 "--base", null / "0", "--dir", plain, "--store", where,
