@@ -13,6 +13,12 @@ bool segment_file_is_final(const struct engine_segment_info *info)
 	return info->final;
 }
 
+double segment_file_entry_timeout(const struct engine_segment_info *info)
+{
+	bool may_go = info->class == ENGINE_CLASS_META;
+	return segment_file_is_final(info) && !may_go ? FS_FOREVER : FS_NEVER;
+}
+
 void segment_file_attr(const struct call *call, const struct engine_segment_info *info, mode_t mode,
 		       struct entry *entry)
 {
@@ -22,7 +28,7 @@ void segment_file_attr(const struct call *call, const struct engine_segment_info
 	blkcnt_t physical = (blkcnt_t)(info->physical / SEGMENT_FILE_STAT_UNIT);
 	if (physical < entry->attr.st_blocks)
 		entry->attr.st_blocks = physical;
-	entry->entry_timeout = final ? FS_FOREVER : FS_NEVER;
+	entry->entry_timeout = segment_file_entry_timeout(info);
 	entry->attr_timeout = final ? FS_FOREVER : FS_NEVER;
 }
 

@@ -12,6 +12,9 @@
  */
 bool segment_file_is_final(const struct engine_segment_info *info);
 
+/* Of a name that leads to it. Segments of small files go when these are compacted. */
+double segment_file_entry_timeout(const struct engine_segment_info *info);
+
 /* Attributes and timeouts; the id is the call's or ENTRY's own, set by the caller before. */
 void segment_file_attr(const struct call *call, const struct engine_segment_info *info, mode_t mode,
 		       struct entry *entry);

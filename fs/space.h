@@ -10,7 +10,8 @@
  *   space_names.c    how they get and lose their names
  *   space_log.c      how they are kept, in frames of our own segments
  *   space_replay.c   how they come back
- *   space_flush.c    those that are left dirty
+ *   space_compact.c  what they take stays bounded
+ *   space_flush.c    those that are left dirty; runs the compaction
  *
  * Locks, in this order:
  *   change  one change of the small files at a time, so that the frames' order is that of the
@@ -32,6 +33,8 @@ enum {
 	SPACE_TEMPORARIES_MAX = 1000, /* beside those: a root can always be published */
 	SPACE_LOADED_MAX = 16 << 20,  /* contents in memory at once */
 	SPACE_FLUSH_INTERVAL_MS = 1000,
+	SPACE_COMPACT_START_MIN = 64 << 10, /* less is not compacted before a mount */
+	SPACE_COMPACT_MIN = 1 << 20,        /* nor while it lasts */
 };
 
 /*
@@ -79,7 +82,13 @@ struct space {
 
 	uint64_t next_seq;           /* change */
 	struct engine_segment *meta; /* holds the newest frame; change and lock */
-	bool meta_pending;           /* frames that nobody has committed; lock */
+	/* Frames of this mount, counted; lock */
+	uint64_t logged;
+	uint64_t durable;     /* of those, the first so many */
+	uint64_t meta_begins; /* so many were LOGGED when the first one went to META */
+
+	uint64_t kept;          /* bytes of our segments of small files; lock */
+	uint64_t compact_above; /* not before KEPT is more: the last attempt failed. lock */
 
 	struct small_file *root; /* shows the newest root; with a reference. lock */
 
@@ -193,14 +202,13 @@ MUST_CHECK int space_log_rename(struct space *space, const char *from, const cha
 				struct reterr *err);
 /* Appends FILE if it is dirty and has a name that is kept. */
 MUST_CHECK int space_log_flush(struct space *space, struct small_file *file, struct reterr *err);
-/* Without locks: makes all frames so far durable. */
+/* Without the lock: makes all frames so far durable. */
 MUST_CHECK int space_log_commit(struct space *space, struct reterr *err);
+/* Without the lock: whether that would have something to do. */
+bool space_log_is_pending(struct space *space);
 
 /* ---- space_replay.c ---- */
-/*
- * Before the mount: fills the table from the segments, and gives up those that hold little that
- * still counts.
- */
+/* Before the mount: fills the table from the segments, and compacts these. */
 MUST_CHECK int space_replay(struct space *space, struct reterr *err);
 
 /*
@@ -214,8 +222,18 @@ MUST_CHECK int space_replay_again(struct space *space, struct reterr *err);
  */
 MUST_CHECK int space_restored(struct fs *fs, const struct uuid *uuid, struct reterr *err);
 
+/* ---- space_compact.c ---- */
+/* Without the lock: whether the segments hold so much that does not count, and SIZE_MIN bytes. */
+bool space_compact_due(struct space *space, uint64_t size_min);
+/* With change held, if it is due. A failure is reported, and costs nothing but space. */
+void space_compact(struct space *space, uint64_t size_min);
+/* With change held: counts what the segments hold. */
+void space_compact_measure(struct space *space);
+
 /* ---- space_flush.c: files whose writer neither closes nor syncs them. ---- */
 MUST_CHECK int space_flusher_start(struct space *space);
+/* With the lock held: there is something to do within the interval. */
+void space_flusher_wake_locked(struct space *space);
 /* Flushes once more. */
 void space_flusher_stop(struct space *space);
 

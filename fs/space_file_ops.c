@@ -178,9 +178,9 @@ static int file_fsync(struct call *call, uint64_t handle)
 	if (r < 0)
 		return r;
 	pthread_mutex_lock(&space->lock);
-	bool pending = space->meta_pending && !file->temporary;
+	bool temporary = file->temporary;
 	pthread_mutex_unlock(&space->lock);
-	if (!pending)
+	if (temporary || !space_log_is_pending(space))
 		return 0;
 	call_block(call);
 	return space_log_commit(space, &call->err);
@@ -222,8 +222,13 @@ static int file_open(struct call *call, int flags, struct opened *ret)
 	 * Open first, so that the emptiness is no change of its own but goes with what is written.
 	 */
 	pthread_mutex_lock(&space->lock);
-	file->opens++;
+	/* It has lost its name since the lookup, and its segment may go: the kernel looks again. */
+	bool is_stale = !file->linked && !file->loaded && file->opens == 0;
+	if (!is_stale)
+		file->opens++;
 	pthread_mutex_unlock(&space->lock);
+	if (is_stale)
+		return -ESTALE;
 	if (flags & O_TRUNC) {
 		struct setting empty = {.valid = SET_SIZE};
 		struct entry unused;

@@ -210,7 +210,9 @@ int small_file_load(struct small_file *file, struct reterr *err)
 
 void small_file_unload(struct small_file *file)
 {
-	if (!file->loaded || file->dirty || file->temporary || file->frozen || !file->segment)
+	/* One without a name has no frame that stays, and perhaps never had one of what it is now. */
+	if (!file->loaded || !file->linked || file->dirty || file->temporary || file->frozen ||
+	    !file->segment)
 		return;
 	file->space->loaded_size -= file->bytes.size;
 	buf_done(&file->bytes);
@@ -245,10 +247,7 @@ void small_file_changed(struct small_file *file)
 	if (!file->linked || file->temporary)
 		return;
 	file->dirty = true;
-	if (!space->flusher_needed) {
-		space->flusher_needed = true;
-		pthread_cond_signal(&space->flusher_wake);
-	}
+	space_flusher_wake_locked(space);
 }
 
 /* With change held. What cannot be unloaded must not fill the memory. */

@@ -1,6 +1,6 @@
 /*
  * Small files whose writer neither closes nor syncs them: a thread records what they hold, so that
- * a crash costs an interval.
+ * a crash costs an interval. The same thread compacts.
  */
 #include <errno.h>
 #include <time.h>
@@ -52,6 +52,16 @@ static void flusher_pause(struct space *space)
 		;
 }
 
+static void flusher_compact(struct space *space)
+{
+	/* Most of the time it is not, and nobody need wait for that. */
+	if (!space_compact_due(space, SPACE_COMPACT_MIN))
+		return;
+	pthread_mutex_lock(&space->change);
+	space_compact(space, SPACE_COMPACT_MIN);
+	pthread_mutex_unlock(&space->change);
+}
+
 static void *flusher_run(void *arg)
 {
 	struct space *space = arg;
@@ -66,8 +76,18 @@ static void *flusher_run(void *arg)
 		ends = space->flusher_ends;
 		pthread_mutex_unlock(&space->lock);
 		flusher_flush(space);
+		if (!ends) /* else the next start does it */
+			flusher_compact(space);
 	}
 	return NULL;
+}
+
+void space_flusher_wake_locked(struct space *space)
+{
+	if (space->flusher_needed)
+		return;
+	space->flusher_needed = true;
+	pthread_cond_signal(&space->flusher_wake);
 }
 
 int space_flusher_start(struct space *space)

@@ -41,8 +41,13 @@ static int log_append(struct space *space, struct small_file_change *change,
 
 	struct engine_segment *segment = engine_segment_find(space->engine, &pointer.segment);
 	pthread_mutex_lock(&space->lock);
+	if (space->meta != segment)
+		space->meta_begins = space->logged;
 	space->meta = segment;
-	space->meta_pending = true;
+	space->logged++;
+	space->kept += ENGINE_FRAME_HEADER_SIZE + prefix.size + change->content.size;
+	if (space->kept > SPACE_COMPACT_MIN && space->kept > space->compact_above)
+		space_flusher_wake_locked(space);
 	pthread_mutex_unlock(&space->lock);
 	if (ret_segment) {
 		*ret_segment = segment;
@@ -114,22 +119,31 @@ int space_log_flush(struct space *space, struct small_file *file, struct reterr 
 	return space_log_set(space, file, file->name, err);
 }
 
+bool space_log_is_pending(struct space *space)
+{
+	pthread_mutex_lock(&space->lock);
+	bool pending = space->durable < space->logged;
+	pthread_mutex_unlock(&space->lock);
+	return pending;
+}
+
 int space_log_commit(struct space *space, struct reterr *err)
 {
 	pthread_mutex_lock(&space->lock);
-	bool pending = space->meta_pending;
-	/* Before the commit: a frame that comes meanwhile is pending again. */
-	space->meta_pending = false;
+	uint64_t logged = space->logged;
+	bool pending = space->durable < logged;
+	/* Frames of a segment that was full come first. */
+	bool rolled = space->durable < space->meta_begins;
 	struct engine_position all = {.segment = space->meta, .length = UINT64_MAX};
 	pthread_mutex_unlock(&space->lock);
 	if (!pending)
 		return 0;
 
-	int r = engine_commit(space->engine, &all, 1, err);
-	if (r < 0) {
-		pthread_mutex_lock(&space->lock);
-		space->meta_pending = true;
-		pthread_mutex_unlock(&space->lock);
-	}
+	int r = rolled ? engine_sync(space->engine, err)
+		       : engine_commit(space->engine, &all, 1, err);
+	pthread_mutex_lock(&space->lock);
+	if (r == 0 && space->durable < logged)
+		space->durable = logged;
+	pthread_mutex_unlock(&space->lock);
 	return r;
 }

@@ -1,12 +1,8 @@
 /*
  * How small files come back: all their frames, of our META segments and of restored ones, in the
  * order of their seq. A segment's frames are in that order, and segments follow each other, so
- * sorting the segments is enough.
- *
- * Every start of the daemon makes a new META segment. When those before it hold more than
- * COMPACT_FACTOR times what still counts, that is copied, a reset frame says that nothing before
- * the copy counts any more, and once all this is durable they are removed. A crash in between
- * leaves frames too many, never too few.
+ * sorting the segments is enough. Every start of the daemon and every compaction makes a new META
+ * segment.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -15,13 +11,11 @@
 #include "fs/small_table.h"
 #include "fs/space.h"
 
-enum { COMPACT_FACTOR = 4, COMPACT_SIZE_MIN = 64 << 10, FILE_OVERHEAD = 128, FRAME_BATCH = 128 };
+enum { FRAME_BATCH = 128 };
 
 struct replay_source {
 	struct engine_segment *segment;
 	uint64_t first_seq;
-	uint64_t length;
-	bool is_ours; /* may be removed */
 };
 
 struct replay {
@@ -148,8 +142,6 @@ static int replay_consider(struct replay *replay, struct engine_segment *segment
 	grown[replay->count++] = (struct replay_source){
 		.segment = segment,
 		.first_seq = r == 1 ? change.seq : 0,
-		.length = info.length,
-		.is_ours = is_ours,
 	};
 	return 0;
 }
@@ -244,37 +236,7 @@ static int replay_install(struct replay *replay)
 	return r;
 }
 
-/* ---- Compaction ------------------------------------------------------------------------------ */
-
-static bool replay_should_compact(const struct replay *replay)
-{
-	uint64_t live = 0, kept = 0;
-	for (const struct small_file *file = replay->space->files; file; file = file->next)
-		live += file->size + FILE_OVERHEAD;
-	for (size_t i = 0; i < replay->count; i++)
-		kept += replay->sources[i].is_ours ? replay->sources[i].length : 0;
-	return kept > COMPACT_SIZE_MIN && kept > COMPACT_FACTOR * live;
-}
-
-static int replay_compact(struct replay *replay, struct reterr *err)
-{
-	struct space *space = replay->space;
-	uint64_t since = space->next_seq;
-	int r = 0;
-
-	for (struct small_file *file = space->files; file && r == 0; file = file->next)
-		r = space_log_set(space, file, file->name, err);
-	if (r == 0)
-		r = space_log_reset(space, since, err);
-	if (r == 0)
-		r = space_log_commit(space, err);
-	for (size_t i = 0; i < replay->count && r == 0; i++) {
-		struct replay_source *source = &replay->sources[i];
-		if (source->is_ours && source->segment != space->meta)
-			r = engine_segment_remove(space->engine, source->segment);
-	}
-	return r;
-}
+/* ---- All of it ------------------------------------------------------------------------------- */
 
 static int replay_all(struct replay *replay, struct reterr *err)
 {
@@ -297,22 +259,7 @@ static int replay_all(struct replay *replay, struct reterr *err)
 	if (r < 0)
 		return reterr_set(err, r, "the small files of space/ cannot be read: %s",
 				  strerror(-r));
-
 	return 0;
-}
-
-/* The first time: nobody reads what is removed. */
-static void replay_tidy(struct replay *replay)
-{
-	struct space *space = replay->space;
-	struct engine_stats stats;
-	engine_stats(space->engine, &stats);
-	if (stats.read_only || stats.damaged || fs_options(space->fs)->read_only ||
-	    !replay_should_compact(replay))
-		return;
-	struct reterr why = {0};
-	if (replay_compact(replay, &why) < 0)
-		fs_report(space->fs, &why); /* they are all there, only larger than need be */
 }
 
 /* With change held: what is in no frame yet gets one, so that it is replayed with the rest. */
@@ -346,8 +293,11 @@ static int replay_run(struct space *space, bool again, struct reterr *err)
 	int r = again ? replay_flush(space, err) : 0;
 	if (r == 0)
 		r = replay_all(&replay, err);
-	if (r == 0 && !again)
-		replay_tidy(&replay);
+	if (r == 0) {
+		space_compact_measure(space);
+		if (!again)
+			space_compact(space, SPACE_COMPACT_START_MIN);
+	}
 	pthread_mutex_unlock(&space->change);
 	small_table_done(&replay.table);
 	free(replay.sources);

@@ -254,12 +254,14 @@ static const struct view view_atom_json = {
 
 static void segment_entry(struct call *call, struct engine_segment *segment, struct entry *ret)
 {
+	struct engine_segment_info info;
+	engine_segment_info(call->engine, segment, &info);
 	ret->id = node_make(NODE_SEGMENT, engine_segment_number(segment), NODE_FACE_ATOMS);
 	/*
 	 * Nothing that stat(2) shows of it ever changes. What removes a segment says so to the
-	 * kernel.
+	 * kernel, but for those of small files.
 	 */
-	ret->entry_timeout = FS_FOREVER;
+	ret->entry_timeout = info.class == ENGINE_CLASS_META ? FS_NEVER : FS_FOREVER;
 	ret->attr_timeout = FS_FOREVER;
 	attr_directory(call->fs, &ret->attr, ret->id, 0555, 0);
 }

@@ -230,10 +230,7 @@ static int space_fsyncdir(struct call *call)
 	struct space *space = space_of(call);
 
 	/* A root is durable when its rename returns, a segment with its first byte. */
-	pthread_mutex_lock(&space->lock);
-	bool pending = space->meta_pending;
-	pthread_mutex_unlock(&space->lock);
-	if (!pending)
+	if (!space_log_is_pending(space))
 		return 0;
 	call_block(call);
 	return space_log_commit(space, &call->err);

@@ -87,7 +87,7 @@ void wal_sum_attr(struct call *call, const struct engine_segment_info *info, str
 		pthread_mutex_unlock(&sums->lock);
 	}
 	attr_file(call->fs, &entry->attr, entry->id, 0444, size, info->modified_ns);
-	entry->entry_timeout = final ? FS_FOREVER : FS_NEVER;
+	entry->entry_timeout = segment_file_entry_timeout(info);
 	entry->attr_timeout = final ? FS_FOREVER : FS_NEVER;
 }
 
