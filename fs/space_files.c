@@ -201,10 +201,15 @@ int small_file_load(struct small_file *file, struct reterr *err)
 		return r;
 	}
 	pthread_mutex_lock(&space->lock);
-	file->bytes = bytes;
-	file->loaded = true;
-	space->loaded_size += bytes.size;
+	bool needed = !file->loaded; /* unless it has become a root meanwhile */
+	if (needed) {
+		file->bytes = bytes;
+		file->loaded = true;
+		space->loaded_size += bytes.size;
+	}
 	pthread_mutex_unlock(&space->lock);
+	if (!needed)
+		buf_done(&bytes);
 	return 0;
 }
 

@@ -113,6 +113,7 @@ int space_root_publish(struct call *call, struct small_file *file)
 {
 	struct space *space = file->space;
 	uint8_t text[ROOT_JSON_SIZE_MAX + 1];
+	CLEANUP(buf_done) struct buf bytes = {.max = SMALL_FILE_SIZE_MAX};
 	size_t size = 0;
 	struct engine_pointer pointer;
 
@@ -122,6 +123,8 @@ int space_root_publish(struct call *call, struct small_file *file)
 	if (r == 0)
 		r = root_json_parse((struct slice){.data = text, .size = size}, &pointer,
 				    &call->err);
+	if (r == 0)
+		r = buf_append(&bytes, text, size);
 	/*
 	 * The base is whatever is current now: POSIX gives a rename no other, and the lock orders
 	 * clients. 1 is a dangling root, which is shown as well.
@@ -134,6 +137,14 @@ int space_root_publish(struct call *call, struct small_file *file)
 
 	pthread_mutex_lock(&space->lock);
 	node_ref(&file->node, 1);
+	/* A file that was kept is in a segment, perhaps, which may go: a root's text stays here. */
+	if (!file->loaded) {
+		file->bytes = bytes;
+		file->loaded = true;
+		file->size = size;
+		space->loaded_size += size;
+		bytes = (struct buf){0};
+	}
 	struct small_file *old = root_replace(space, file);
 	pthread_mutex_unlock(&space->lock);
 	if (old)

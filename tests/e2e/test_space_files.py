@@ -379,6 +379,24 @@ def a_root_that_is_no_pointer_is_refused():
 
 
 @test
+def a_kept_file_becomes_the_root():
+    with Store() as store, store.mount() as mnt:
+        first = put(mnt, b"first")
+        write(mnt / "space/kept", first.json(), sync=True)
+        os.rename(mnt / "space/kept", mnt / "space/space_root")
+        fd = os.open(mnt / "space/space_root", os.O_RDONLY)
+        for _ in range(2):
+            check_eq(read(mnt / "space/space_root"), first.json(), "space_root")
+        check_eq(small_names(mnt), [], "names behind the rename")
+        publish(mnt, put(mnt, b"second"))
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        check_eq(os.pread(fd, 1000, 0), first.json(), "the first root, open")
+        os.close(fd)
+        mnt.remount()
+        check_eq(small_names(mnt), [], "names after a remount")
+
+
+@test
 def temporary_roots_live_in_memory():
     with Store() as store, store.mount() as mnt:
         write(mnt / "space/space_root.1.abc.tmp", b"{}", sync=True)
