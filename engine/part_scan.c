@@ -190,6 +190,7 @@ static int take_slot(struct part_scan *scan, struct tables *tables, uint32_t slo
 			r = deliver(scan, tables, &entry[copy]);
 		if (r < 0)
 			return r;
+		scan->last_from = scan->length;
 		scan->length += entry[copy].length;
 		scan->epoch = entry[copy].epoch;
 		scan->entries++;
@@ -267,6 +268,7 @@ int part_scan(struct part_scan *scan)
 	scan->entries = 0;
 	scan->epoch = 0;
 	scan->later_end = 0;
+	scan->last_from = 0;
 	scan->torn = scan->damaged = scan->copy_damaged = false;
 
 	tables.copy[0] = malloc(table_bytes);

@@ -23,6 +23,7 @@ struct part_scan {
 	uint64_t length;    /* valid bytes from the part's start */
 	uint32_t entries;   /* valid ones */
 	uint32_t epoch;     /* of the last valid one */
+	uint64_t last_from; /* where in the part the last valid one begins */
 	bool torn;          /* an unacknowledged entry or its data lies behind the valid ones */
 	bool damaged;       /* the first invalid entry was acknowledged: a later one exists */
 	uint64_t later_end; /* when damaged: bytes of the part that later entries speak of */

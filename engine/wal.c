@@ -200,8 +200,51 @@ int wal_recover(struct disk *disk, struct pool *pool, struct part_scan *scan, co
 		return r;
 	}
 	wal->entries = scan->entries;
+	wal->commit_from = scan->last_from;
 	*ret = wal;
 	return 0;
+}
+
+/* Bytes [from, to) of FILE, over themselves. */
+static int rewrite(struct disk *disk, struct disk_file *file, uint64_t from, uint64_t to,
+		   uint8_t *piece)
+{
+	int r = 0;
+
+	while (r == 0 && from < to) {
+		struct iovec iov = {.iov_base = piece,
+				    .iov_len = (size_t)min_u64(to - from, WAL_ZERO_SLICE)};
+		struct disk_job job = {.file = file, .write_count = 1, .no_flush = true};
+		job.writes[0] = (struct disk_write){.iov = &iov, .iov_count = 1, .offset = from};
+		r = disk_read_full(file, piece, iov.iov_len, from);
+		if (r == 0)
+			r = disk_commit(disk, &job, 1);
+		from += iov.iov_len;
+	}
+	return r;
+}
+
+int wal_rewrite_last(struct wal *wal)
+{
+	struct disk_file *file = NULL;
+	char path[DISK_PATH_MAX];
+	uint32_t slot = wal->entries - 1;
+	uint64_t block = (uint64_t)(slot - slot % PART_ENTRIES_PER_BLOCK) * PART_ENTRY_SIZE;
+	uint8_t *piece = malloc(WAL_ZERO_SLICE);
+
+	part_path(PART_DATA, &wal->segment, wal->start, path);
+	int r = piece ? disk_open(wal->disk, path, DISK_WRITE, &file) : -ENOMEM;
+	if (r == 0)
+		r = rewrite(wal->disk, file, wal->commit_from, wal->durable, piece);
+	for (unsigned copy = 0; copy < PART_TABLE_COPIES && r == 0; copy++) {
+		uint64_t at = part_table_offset(&wal->geometry, copy) + block;
+		r = rewrite(wal->disk, file, at, at + DISK_BLOCK_SIZE, piece);
+	}
+	if (r == 0)
+		r = disk_flush(file);
+	disk_close(file);
+	free(piece);
+	return r;
 }
 
 void wal_free(struct wal *wal)

@@ -108,6 +108,11 @@ MUST_CHECK int wal_open(struct disk *disk, struct pool *pool, const struct part_
 struct part_scan;
 MUST_CHECK int wal_recover(struct disk *disk, struct pool *pool, struct part_scan *scan,
 			   const void *head, struct frame_scan *frames, struct wal **ret);
+/*
+ * Writes the last commit of a recovered part once more and flushes it: its flush may have failed before the daemon
+ * died, and what the page cache still shows is then on no disk. All earlier ones had been flushed before it was written.
+ */
+MUST_CHECK int wal_rewrite_last(struct wal *wal);
 void wal_free(struct wal *wal); /* accepts NULL; closes the file, drops what is not durable */
 
 /* L: whether SIZE more bytes can be accepted at once. */
