@@ -66,8 +66,9 @@ struct engine_segment {
 	unsigned commits_waiting; /* for a slice that is written ahead: no further one is begun */
 	bool poisoned;            /* a commit of the open part failed: it needs segment_repair */
 	unsigned poisoned_in_a_row;
-	bool failed;            /* the disk failed twice: nothing more is accepted */
-	bool sealing;           /* one thread seals ended parts */
+	bool failed;    /* the disk failed twice: nothing more is accepted */
+	bool sealing;   /* one thread seals ended parts */
+	bool importing; /* its bytes are still coming: sealed parts make no sealed segment */
 	uint64_t seal_retry_ms; /* not before this, after a failure */
 	bool registered;        /* the catalogue knows it */
 	bool files_left; /* REMOVED, and not all of its files are gone; APPENDING removes them */
@@ -174,6 +175,8 @@ static inline void segment_unlock(struct engine_segment *segment)
 void engine_report(struct engine *e, const struct reterr *event);
 /* No more writes. The first reason stays. */
 void engine_turn_read_only(struct engine *e, const struct reterr *reason);
+/* The same, and the store is damaged, which only `protofs fsck --repair` changes. */
+void engine_note_damage(struct engine *e, const struct reterr *what);
 /* 0, or -EROFS with the reason in ERR. */
 MUST_CHECK int engine_check_writable(struct engine *e, struct reterr *err);
 

@@ -113,18 +113,15 @@ static void seal_failed(struct engine_segment *segment, int result, const struct
 	if (result == -EBADMSG)
 		segment->state = ENGINE_SEGMENT_DAMAGED;
 	segment_unlock(segment);
-	if (result != -EBADMSG)
-		return;
-	(void)pthread_mutex_lock(&e->state_lock);
-	e->damaged = true;
-	(void)pthread_mutex_unlock(&e->state_lock);
-	engine_turn_read_only(e, err);
+	if (result == -EBADMSG)
+		engine_note_damage(e, err);
 }
 
 /* L: all that is left to say when no ended part is left. Drops the lock. */
 static int all_sealed(struct engine_segment *segment, struct reterr *err)
 {
-	if (segment->wal || segment->state != ENGINE_SEGMENT_OPEN || segment->appending)
+	if (segment->wal || segment->state != ENGINE_SEGMENT_OPEN || segment->appending ||
+	    segment->importing)
 		return 0;
 	/* An append that comes now waits: its new part must be recorded after this. */
 	segment->appending = true;

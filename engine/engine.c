@@ -198,6 +198,7 @@ static void apply_record(struct engine_segment *segment, const struct catalogue_
 	switch ((enum catalogue_state)record->state) {
 	case CATALOGUE_OPEN:
 		segment->state = ENGINE_SEGMENT_OPEN; /* recovery looks at it */
+		segment->length = record->length;
 		break;
 	case CATALOGUE_SEALED:
 		segment->state = ENGINE_SEGMENT_SEALED;
@@ -228,12 +229,6 @@ static int load_record(void *arg, const struct catalogue_record *record)
 	return 0;
 }
 
-static void open_damaged(struct engine *e, const struct reterr *why)
-{
-	e->damaged = true;
-	engine_turn_read_only(e, why);
-}
-
 static int load(struct engine *e, struct reterr *err)
 {
 	struct reterr damage = {0};
@@ -254,14 +249,14 @@ static int load(struct engine *e, struct reterr *err)
 	r = catalogue_open(e->disk, &e->superblock.store, read_only, load_record, e, &damage,
 			   &e->catalogue);
 	if (r == -EBADMSG || r == -ENOENT) {
-		open_damaged(e, &damage);
+		engine_note_damage(e, &damage);
 		read_only = true;
 	} else if (r < 0) {
 		return reterr_set(err, r, "%s", damage.text);
 	}
 	r = root_log_open(e->disk, read_only, &damage, &e->root_log);
 	if (r == -EBADMSG && e->root_log)
-		open_damaged(e, &damage);
+		engine_note_damage(e, &damage);
 	else if (r < 0)
 		return reterr_set(err, r, "%s", damage.text);
 	/* Before recovery, which may need the room: a crash may have left a full disk. */
@@ -300,6 +295,8 @@ int engine_open(struct disk *disk, const struct engine_options *options, struct 
 
 void engine_abandon(struct engine *e)
 {
+	if (!e)
+		return;
 	background_stop(e);
 	destroy(e);
 }

@@ -115,7 +115,9 @@ PROTOFS_API MUST_CHECK int engine_open(struct disk *disk, const struct engine_op
  */
 PROTOFS_API int engine_close(struct engine *e, struct reterr *err);
 
-/* Frees E at once, as a crash would leave the store: for tests, and for a daemon that must not write. */
+/*
+ * Frees E (accepts NULL) at once, as a crash would leave the store: for tests, and for a daemon that must not write.
+ */
 PROTOFS_API void engine_abandon(struct engine *e);
 
 /* ---- Segments ------------------------------------------------------------------------------- */
@@ -184,7 +186,8 @@ PROTOFS_API void engine_writer_drop(struct engine *e, struct engine_segment *seg
 
 /*
  * Appends bytes as they are. RET_OFFSET (may be NULL) is where they begin. They are readable at once, durable after
- * engine_commit, or by themselves after flush_interval. All or nothing.
+ * engine_commit, or by themselves after flush_interval. All or nothing up to 1 MiB; larger ones have one iovec, and an
+ * error can come after some of their MiB were accepted: the segment's length tells.
  * -EFBIG beyond 64 GiB; -EROFS for a restored, damaged or own segment.
  */
 PROTOFS_API MUST_CHECK int engine_segment_append(struct engine *e, struct engine_segment *segment,
@@ -353,6 +356,13 @@ PROTOFS_API void engine_stage_free(struct engine_stage *stage); /* accepts NULL 
  */
 PROTOFS_API MUST_CHECK int engine_import(struct engine *e, const struct uuid *uuid,
 					 struct engine_stage *stage, struct reterr *err);
+/*
+ * The same for SIZE bytes that READ delivers in order, as for engine_append_from: they are written once. Its error ends
+ * the import, and no segment stays.
+ */
+PROTOFS_API MUST_CHECK int engine_import_from(struct engine *e, const struct uuid *uuid,
+					      uint64_t size, engine_source_fn *read, void *arg,
+					      struct reterr *err);
 
 /* ---- State ---------------------------------------------------------------------------------- */
 

@@ -16,14 +16,6 @@
 #include "engine/core.h"
 #include "engine/part_scan.h"
 
-static void note_damage(struct engine *e, const struct reterr *what)
-{
-	(void)pthread_mutex_lock(&e->state_lock);
-	e->damaged = true;
-	(void)pthread_mutex_unlock(&e->state_lock);
-	engine_turn_read_only(e, what);
-}
-
 /* ---- One segment ---------------------------------------------------------------------------- */
 
 struct starts {
@@ -127,7 +119,7 @@ static int damage_at(struct engine_segment *segment, uint64_t at, const char *wh
 			 "segment %s: damage at byte %" PRIu64
 			 ": %s; `protofs fsck --repair` keeps a copy of what it cuts",
 			 uuid_format(&segment->uuid, text), at, why);
-	note_damage(segment->engine, &damage);
+	engine_note_damage(segment->engine, &damage);
 	return 0;
 }
 
@@ -147,7 +139,7 @@ static int recover_part(struct engine_segment *segment, uint64_t start, uint64_t
 		r = adopt_sealed(segment, &header);
 		return r < 0 ? r : 1;
 	}
-	if (r == -EBADMSG)
+	if (r == -EBADMSG || r == -EIO)
 		return damage_at(segment, start, err.text);
 	if (r != -ENOENT)
 		return r;
@@ -155,12 +147,14 @@ static int recover_part(struct engine_segment *segment, uint64_t start, uint64_t
 	struct part_scan scan = {
 		.geometry = e->geometry, .segment = segment->uuid, .start = start, .limit = limit};
 	r = segment_read_head(segment, start, &head, &err);
-	if (r == -EBADMSG)
+	if (r == -EBADMSG || r == -EIO)
 		return damage_at(segment, start, err.text);
 	if (r < 0)
 		return r;
 	r = wal_recover(e->disk, e->pool, &scan, head, &segment->frames, &wal);
 	free(head);
+	if (r == -EIO)
+		return damage_at(segment, start, "the part cannot be read");
 	if (r < 0)
 		return r;
 	if (scan.length == 0)
@@ -178,6 +172,7 @@ static int recover_part(struct engine_segment *segment, uint64_t start, uint64_t
 static int recover_segment(struct engine_segment *segment)
 {
 	struct starts list = {.count = 0};
+	uint64_t recorded = segment->length; /* there were so many when the last part began */
 	int r;
 
 	segment->length = segment->durable = segment->sealed = 0;
@@ -202,6 +197,8 @@ static int recover_segment(struct engine_segment *segment)
 	} while (r >= 0 && list.count == ARRAY_SIZE(list.starts));
 	if (r < 0)
 		return r;
+	if (segment->length < recorded)
+		return damage_at(segment, segment->length, "bytes are missing");
 	segment_list_open(segment);
 	return 0;
 }
@@ -222,12 +219,20 @@ static bool is_short(struct engine *e, const struct root_record *record, const s
 	return segment && segment->born_root < record->root.seq && *ret < needed;
 }
 
+/* Bytes that damage has taken may have been there: they make no publication a torn one. */
+static bool is_damaged(struct engine *e, const struct uuid *uuid)
+{
+	struct engine_segment *segment = engine_segment_find(e, uuid);
+	return segment && segment->state == ENGINE_SEGMENT_DAMAGED;
+}
+
 static bool barrier_met(struct engine *e, const struct root_record *record)
 {
 	uint64_t length;
 
 	for (unsigned i = 0; i < record->barrier_count; i++)
-		if (is_short(e, record, &record->barrier[i].segment, record->barrier[i].length,
+		if (!is_damaged(e, &record->barrier[i].segment) &&
+		    is_short(e, record, &record->barrier[i].segment, record->barrier[i].length,
 			     &length))
 			return false;
 	return true;
@@ -277,7 +282,7 @@ static void witness(struct engine *e, const struct root_record *record)
 			 "segment %s: bytes %" PRIu64 " to %" PRIu64
 			 " are missing, but root %" PRIu64 " was published after them",
 			 uuid_format(&segment, text), length, needed, record->root.seq);
-	note_damage(e, &damage);
+	engine_note_damage(e, &damage);
 }
 
 /* 1: the last record is of a torn publication. */
@@ -350,9 +355,12 @@ static int seal_recovered(struct engine_segment *segment, struct reterr *err)
 	}
 	for (size_t i = 0; i < segment->part_count; i++) {
 		const struct part *part = segment->parts[i];
-		int r = part->wal ? 0
+		int r = part->wal ? wal_rewrite_last(part->wal)
 				  : seal_cut(segment->engine->disk, &segment->uuid, part->start,
 					     part->end - part->start, err);
+		if (r < 0 && part->wal)
+			(void)reterr_set(err, r, "a recovered part cannot be written: %s",
+					 strerror(-r));
 		if (r < 0)
 			return r;
 	}
@@ -392,7 +400,7 @@ int engine_recover(struct engine *e, struct reterr *err)
 		e->recovered = true;
 		r = root_log_cut_last(e->root_log, err);
 		if (r == -EBADMSG)
-			note_damage(e, err);
+			engine_note_damage(e, err);
 		else if (r < 0)
 			return r;
 	}

@@ -5,8 +5,19 @@
 
 #include "base/slice.h"
 
+/* Everything that others compute with; a checksum keeps nobody from writing a table of his own. */
 static bool sizes_agree(const struct sealed_header *h, size_t size)
 {
+	if (h->length > PART_BLOCKS * ENGINE_BLOCK_SIZE_MAX || h->start > INT64_MAX ||
+	    h->frames_next > INT64_MAX)
+		return false;
+	uint64_t end = h->start + h->length;
+	uint64_t mib_first = h->start / ENGINE_SUM_SIZE;
+	if (h->mib_first != mib_first || h->mib_count != end / ENGINE_SUM_SIZE - mib_first)
+		return false;
+	/* The header that follows is not whole here, or is no frame's. */
+	if (!h->frames_bad && h->frames_next + ENGINE_FRAME_HEADER_SIZE <= end)
+		return false;
 	uint64_t pages = (h->length + PART_PAGE_SIZE - 1) / PART_PAGE_SIZE;
 	uint64_t sums = (uint64_t)h->page_count + h->mib_count;
 

@@ -113,15 +113,16 @@ void stage_clear(struct engine *e)
 
 /* ---- Import --------------------------------------------------------------------------------- */
 
-static int copy_in(struct engine_segment *segment, struct engine_stage *stage, struct reterr *err)
+static int copy_in(struct engine_segment *segment, uint64_t size, engine_source_fn *read, void *arg,
+		   struct reterr *err)
 {
 	uint8_t *piece = malloc(APPEND_PIECE_MAX);
 	int r = piece ? 0 : -ENOMEM;
 
-	for (uint64_t done = 0; r == 0 && done < stage->size;) {
-		uint64_t left = stage->size - done;
+	for (uint64_t done = 0; r == 0 && done < size;) {
+		uint64_t left = size - done;
 		size_t want = left < APPEND_PIECE_MAX ? (size_t)left : APPEND_PIECE_MAX;
-		r = disk_read_full(stage->file, piece, want, done);
+		r = read(arg, piece, want, done);
 		if (r == 0)
 			r = segment_append_owned(segment, piece, want);
 		done += want;
@@ -132,8 +133,8 @@ static int copy_in(struct engine_segment *segment, struct engine_stage *stage, s
 	return 0;
 }
 
-int engine_import(struct engine *e, const struct uuid *uuid, struct engine_stage *stage,
-		  struct reterr *err)
+int engine_import_from(struct engine *e, const struct uuid *uuid, uint64_t size,
+		       engine_source_fn *read, void *arg, struct reterr *err)
 {
 	char text[UUID_TEXT_LENGTH + 1];
 	struct engine_segment *segment;
@@ -141,9 +142,9 @@ int engine_import(struct engine *e, const struct uuid *uuid, struct engine_stage
 	int r = engine_check_writable(e, err);
 	if (r < 0)
 		return r;
-	if (stage->size == 0)
+	if (size == 0)
 		return reterr_set(err, -EINVAL, "segment %s is empty", uuid_format(uuid, text));
-	if (stage->size > ENGINE_FOREIGN_LENGTH_MAX)
+	if (size > ENGINE_FOREIGN_LENGTH_MAX)
 		return reterr_set(err, -EFBIG, "segment %s is larger than 64 GiB",
 				  uuid_format(uuid, text));
 	r = segment_add(e, uuid, 0, ENGINE_CLASS_RESTORED, &segment);
@@ -153,10 +154,28 @@ int engine_import(struct engine *e, const struct uuid *uuid, struct engine_stage
 		return r;
 
 	/* Until all is sealed the catalogue says "open", and recovery removes what a crash left half done. */
-	r = copy_in(segment, stage, err);
+	segment_lock(segment);
+	segment->importing = true;
+	segment_unlock(segment);
+	r = copy_in(segment, size, read, arg, err);
+	segment_lock(segment);
+	segment->importing = r < 0;
+	segment_unlock(segment);
 	if (r == 0)
 		r = engine_seal(e, segment, err);
 	if (r < 0)
 		(void)!engine_segment_remove(e, segment);
 	return r;
+}
+
+static int read_stage(void *arg, void *data, size_t size, uint64_t offset)
+{
+	const struct engine_stage *stage = arg;
+	return disk_read_full(stage->file, data, size, offset);
+}
+
+int engine_import(struct engine *e, const struct uuid *uuid, struct engine_stage *stage,
+		  struct reterr *err)
+{
+	return engine_import_from(e, uuid, stage->size, read_stage, stage, err);
 }

@@ -22,6 +22,21 @@ void engine_turn_read_only(struct engine *e, const struct reterr *reason)
 		engine_report(e, reason);
 }
 
+void engine_note_damage(struct engine *e, const struct reterr *what)
+{
+	(void)pthread_mutex_lock(&e->state_lock);
+	bool tell = !e->damaged && atomic_load(&e->read_only);
+	/* Opened to be read: that it is damaged is the better reason. */
+	if (tell && !e->opened_writable)
+		memcpy(e->read_only_reason, what->text, sizeof(e->read_only_reason));
+	e->damaged = true;
+	(void)pthread_mutex_unlock(&e->state_lock);
+	if (tell)
+		engine_report(e, what);
+	else
+		engine_turn_read_only(e, what);
+}
+
 int engine_check_writable(struct engine *e, struct reterr *err)
 {
 	if (!atomic_load(&e->read_only))
