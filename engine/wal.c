@@ -314,7 +314,10 @@ int wal_buffer(struct wal *wal, uint64_t size)
 struct wal_reservation wal_reservation_for(const struct wal *wal, uint64_t size)
 {
 	const struct part_geometry *g = &wal->geometry;
-	struct wal_reservation wanted = {.data = wal->reserved, .table = wal->table_reserved};
+	struct wal_reservation wanted = {.data_from = wal->reserved,
+					 .table_from = wal->table_reserved,
+					 .data = wal->reserved,
+					 .table = wal->table_reserved};
 	uint64_t data = block_ceil(wal->accepted + size);
 
 	if (data > wanted.data)
@@ -329,21 +332,21 @@ int wal_reserve(struct wal *wal, struct wal_reservation *wanted)
 	const struct part_geometry *g = &wal->geometry;
 	int r = 0;
 
-	if (wanted->data > wal->reserved) {
-		uint64_t window = min_u64(wal->reserved + WAL_RESERVE_WINDOW, g->data_size);
+	if (wanted->data > wanted->data_from) {
+		uint64_t window = min_u64(wanted->data_from + WAL_RESERVE_WINDOW, g->data_size);
 		if (window < wanted->data)
 			window = wanted->data;
-		r = disk_reserve(wal->file, wal->reserved, window - wal->reserved);
+		r = disk_reserve(wal->file, wanted->data_from, window - wanted->data_from);
 		if (r == -ENOSPC && window > wanted->data)
-			r = disk_reserve(wal->file, wal->reserved, wanted->data - wal->reserved);
+			r = disk_reserve(wal->file, wanted->data_from,
+					 wanted->data - wanted->data_from);
 		else
 			wanted->data = window;
 	}
 	for (unsigned copy = 0; copy < PART_TABLE_COPIES && r == 0; copy++)
-		if (wanted->table > wal->table_reserved)
-			r = disk_reserve(wal->file,
-					 part_table_offset(g, copy) + wal->table_reserved,
-					 wanted->table - wal->table_reserved);
+		if (wanted->table > wanted->table_from)
+			r = disk_reserve(wal->file, part_table_offset(g, copy) + wanted->table_from,
+					 wanted->table - wanted->table_from);
 	return r;
 }
 

@@ -123,7 +123,8 @@ bool wal_has_room(const struct wal *wal, uint64_t size);
 MUST_CHECK int wal_buffer(struct wal *wal, uint64_t size);
 /* What wal_reserve has to bring, and has brought. */
 struct wal_reservation {
-	uint64_t data, table; /* new values of reserved and table_reserved */
+	uint64_t data_from, table_from; /* what there is: zeros ahead may bring more meanwhile */
+	uint64_t data, table;           /* new values of reserved and table_reserved */
 };
 /* L: what SIZE more bytes need. */
 struct wal_reservation wal_reservation_for(const struct wal *wal, uint64_t size);
