@@ -54,6 +54,8 @@ def a_running_mount_stays_small():
         quiet = os.open(f"{space}/quiet", os.O_RDONLY)
         replace(f"{space}/old", b"of old" * 100)
         old = os.open(f"{space}/old", os.O_RDONLY)
+        replace(f"{space}/old", b"new")
+        want["old"] = b"new"
         write(f"{space}/brief", b"x")
 
         body, written, most = random_bytes(6000), 0, 0
