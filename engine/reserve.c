@@ -5,6 +5,7 @@
 #define RESERVE_PATH "reserve"
 /* A sealed table and index of one part and a window of the root log, with room to spare. */
 #define RESERVE_SIZE ((uint64_t)8 << 20)
+#define RESERVE_SIZE_MIN ((uint64_t)64 << 10)
 
 void reserve_open(struct engine *e)
 {
@@ -31,7 +32,11 @@ void reserve_restore(struct engine *e)
 	(void)pthread_mutex_unlock(&e->state_lock);
 	if (!needed)
 		return;
-	bool whole = disk_reserve(e->reserve, 0, RESERVE_SIZE) == 0;
+	/* Half of it, or a quarter, is better than nothing: a little is what a root and a seal need. */
+	uint64_t size = RESERVE_SIZE;
+	while (disk_reserve(e->reserve, 0, size) < 0 && size > RESERVE_SIZE_MIN)
+		size /= 2;
+	bool whole = size == RESERVE_SIZE;
 	(void)pthread_mutex_lock(&e->state_lock);
 	e->reserve_whole = whole;
 	(void)pthread_mutex_unlock(&e->state_lock);

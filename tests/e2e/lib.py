@@ -353,6 +353,7 @@ class Mount:
         self.path = os.path.join(store.base, f"mnt{next_number()}")
         os.mkdir(self.path)
         self.daemon = None
+        self.stopped_with = None  # the exit code of the last clean stop
         self.logs = []
 
     def __str__(self):
@@ -398,7 +399,7 @@ class Mount:
             time.sleep(0.05)
         if done.returncode != 0 and is_mounted(self.path):
             fail(f"fusermount3 -u {self.path}: {done.stderr.strip()}")
-        got = self.daemon.wait()
+        got = self.stopped_with = self.daemon.wait()
         self.ended()
         if code is not None and got != code:
             fail(f"the daemon ended with exit code {got}, want {code}:\n{self.tail()}")

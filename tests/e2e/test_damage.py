@@ -316,7 +316,7 @@ def repair_one(store, truth, path, offset):
             finally:
                 mnt.abandon()
     if after.code == 1:
-        check("EIO" in str(lost), f"{what}: problems are left, but nothing is missing: {after.err}")
+        check(lost, f"{what}: problems are left, but nothing is missing: {after.err}")
         return "named, cannot be mended"
     if not lost:
         return "mended" if found.code == 1 else "harmless"
