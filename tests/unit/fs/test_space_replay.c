@@ -239,6 +239,22 @@ static void write_file(struct space *space, const char *name, const char *conten
 	small_file_put(space, file);
 }
 
+/* Without bringing what it held to memory. */
+static void unlink_file(struct space *space, const char *name)
+{
+	struct reterr err = {0};
+	struct small_file *file = small_file_get(space, name), *unref = NULL;
+	ck_assert_ptr_nonnull(file);
+	pthread_mutex_lock(&space->change);
+	ck_assert_int_eq(space_log_unlink(space, name, &err), 0);
+	pthread_mutex_lock(&space->lock);
+	small_file_unlink_locked(space, file, &unref);
+	pthread_mutex_unlock(&space->lock);
+	pthread_mutex_unlock(&space->change);
+	small_file_put(space, unref);
+	small_file_put(space, file);
+}
+
 static void compact(struct space *space)
 {
 	pthread_mutex_lock(&space->change);
@@ -261,13 +277,11 @@ START_TEST(test_compaction_in_use)
 	ck_assert(!space_compact_due(space, SPACE_COMPACT_START_MIN));
 
 	/* Open, and without a name: what a replay leaves of a file that another one replaced. */
-	struct small_file *gone = small_file_get(space, "gone"), *unref = NULL;
-	ck_assert_int_eq(space_log_unlink(space, "gone", &err), 0);
+	struct small_file *gone = small_file_get(space, "gone");
 	pthread_mutex_lock(&space->lock);
 	gone->opens++;
-	small_file_unlink_locked(space, gone, &unref);
 	pthread_mutex_unlock(&space->lock);
-	small_file_put(space, unref);
+	unlink_file(space, "gone");
 	ck_assert(!gone->loaded);
 
 	for (int round = 0; round < 3; round++) {
@@ -367,6 +381,36 @@ START_TEST(test_restored)
 }
 END_TEST
 
+/* Restored segments stay, and what they hold does not come back when the frame that removed it goes. */
+START_TEST(test_compaction_of_restored)
+{
+	static char content[2001];
+	memset(content, 'x', sizeof(content) - 1);
+	append(SMALL_FILE_SET, 1, "large", "x");
+	struct space *space = space_open();
+	restore("0f8fad5b-d9cb-469f-a165-70867728950e", 60, "theirs", "restored");
+	restore("1f8fad5b-d9cb-469f-a165-70867728950e", 70, "gone", "restored");
+	unlink_file(space, "gone");
+	for (int i = 0; i < 60; i++)
+		write_file(space, "large", content);
+	struct engine_segment *old = space->meta;
+	compact(space);
+	ck_assert_ptr_ne(space->meta, old);
+	ck_assert_uint_eq(meta_segments(), 1);
+	fs_free(fs);
+	store_close();
+
+	store_open();
+	space = space_open();
+	ck_assert_int_eq(space->linked, 2);
+	check_file(space, "gone", NULL);
+	struct small_file *theirs = small_file_get(space, "theirs");
+	ck_assert_ptr_nonnull(theirs);
+	small_file_put(space, theirs);
+	fs_free(fs);
+}
+END_TEST
+
 START_TEST(test_too_many)
 {
 	char name[32];
@@ -394,6 +438,7 @@ int main(void)
 	tcase_add_test(tests, test_compaction);
 	tcase_add_test(tests, test_compaction_in_use);
 	tcase_add_test(tests, test_restored);
+	tcase_add_test(tests, test_compaction_of_restored);
 	tcase_add_test(tests, test_too_many);
 	suite_add_tcase(suite, tests);
 	SRunner *runner = srunner_create(suite);
