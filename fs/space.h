@@ -87,7 +87,8 @@ struct space {
 	uint64_t durable;     /* of those, the first so many */
 	uint64_t meta_begins; /* so many were LOGGED when the first one went to META */
 
-	uint64_t kept;          /* bytes of our segments of small files; lock */
+	uint64_t kept; /* bytes of our segments of small files; lock */
+	bool damaged; /* a change could not be read: nothing is compacted, so that it stays for repair */
 	uint64_t compact_above; /* not before KEPT is more: the last attempt failed. lock */
 
 	struct small_file *root; /* shows the newest root; with a reference. lock */

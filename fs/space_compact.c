@@ -58,7 +58,7 @@ bool space_compact_due(struct space *space, uint64_t size_min)
 	uint64_t live = 0;
 
 	pthread_mutex_lock(&space->lock);
-	bool due = space->kept > size_min && space->kept > space->compact_above;
+	bool due = !space->damaged && space->kept > size_min && space->kept > space->compact_above;
 	for (struct small_file *file = space->files; due && file; file = file->next)
 		live += file->linked && !file->temporary ? file->size + FILE_OVERHEAD : 0;
 	due = due && space->kept > COMPACT_FACTOR * live;

@@ -36,6 +36,9 @@ static void replay_complain(struct replay *replay, struct engine_segment *segmen
 		   "a change of a small file of space/, at %s/%llu, cannot be read: %.300s",
 		   uuid_format(engine_segment_uuid(segment), uuid), (unsigned long long)offset,
 		   why->text);
+	pthread_mutex_lock(&replay->space->lock);
+	replay->space->damaged = true;
+	pthread_mutex_unlock(&replay->space->lock);
 	fs_report(replay->space->fs, &event);
 }
 
