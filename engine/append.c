@@ -96,6 +96,7 @@ static int begin_part(struct engine_segment *segment, struct reterr *err)
 		return r;
 	segment_list_open(segment);
 	background_seal(e); /* there may be too many open ones now */
+	background_relieve(e);
 	return 0;
 }
 
@@ -253,7 +254,7 @@ static void wake_after(struct engine *e, uint64_t size, unsigned wanted)
 		background_write(e);
 	if (wanted & WANT_FLUSHER || atomic_load_explicit(&e->dangling_wakes, memory_order_relaxed))
 		background_flush(e);
-	else if (!atomic_load_explicit(&e->dirty, memory_order_relaxed))
+	else if (!atomic_load(&e->dirty))
 		background_dirty(e);
 }
 

@@ -72,11 +72,9 @@ static void sleep_locked(struct engine *e, pthread_cond_t *thread, uint64_t time
 
 static void shrink_idle(struct engine *e)
 {
-	size_t capacity = OPEN_PARTS_MAX * 4;
-	struct engine_segment **list = calloc(capacity, sizeof(struct engine_segment *));
-	if (!list)
-		return;
-	size_t count = segment_open_snapshot(e, list, capacity);
+	struct engine_segment **list;
+	size_t count = segment_open_list(e, &list);
+
 	for (size_t i = 0; i < count; i++) {
 		segment_lock(list[i]);
 		if (list[i]->wal && !list[i]->appending && !list[i]->committing)
@@ -161,7 +159,6 @@ static bool zero_slice(struct engine_segment *segment)
 static void *writer_main(void *arg)
 {
 	struct engine *e = arg;
-	struct engine_segment *list[OPEN_PARTS_MAX];
 
 	(void)pthread_mutex_lock(&e->background_lock);
 	while (!e->stop) {
@@ -172,9 +169,11 @@ static void *writer_main(void *arg)
 		e->write_now = false;
 		(void)pthread_mutex_unlock(&e->background_lock);
 		bool more = false;
-		size_t count = segment_open_snapshot(e, list, ARRAY_SIZE(list));
+		struct engine_segment **list;
+		size_t count = segment_open_list(e, &list);
 		for (size_t i = 0; i < count; i++)
 			more |= segment_write_ahead(list[i]) || zero_slice(list[i]);
+		free(list);
 		/* What cannot be prepared now is prepared when it is needed. */
 		(void)!root_log_prepare_ahead(e->root_log);
 		(void)pthread_mutex_lock(&e->background_lock);
@@ -201,21 +200,33 @@ static bool is_idle(struct engine_segment *segment, uint64_t now_ms)
 	return segment->writers == 0 && now_ms - since >= segment->engine->options.idle_seal_ms;
 }
 
+/* L: nobody has APPENDING. */
+static void end_part(struct engine_segment *segment)
+{
+	segment->appending = true;
+	(void)!segment_end_part(segment, NULL);
+	segment->appending = false;
+	(void)pthread_cond_broadcast(&segment->changed);
+}
+
 static void end_idle(struct engine_segment *segment, uint64_t now_ms)
 {
 	segment_lock(segment);
 	if (segment->wal && !segment->appending && !segment->failed &&
-	    (is_idle(segment, now_ms) || segment->ended)) {
-		segment->appending = true;
-		(void)!segment_end_part(segment, NULL);
-		segment->appending = false;
-		(void)pthread_cond_broadcast(&segment->changed);
-	}
+	    (is_idle(segment, now_ms) || segment->ended))
+		end_part(segment);
 	segment_unlock(segment);
 }
 
-/* The open part that has been unused for longest makes room. */
-static void end_surplus(struct engine *e, struct engine_segment **list, size_t count)
+static void seal_ended(struct engine_segment *segment)
+{
+	struct reterr err = {0};
+	if (segment_seal_ended(segment, &err) < 0 && err.code != 0)
+		engine_report(segment->engine, &err);
+}
+
+/* Of more than MAX open parts the one that has been unused for longest; NULL if there are no more. */
+static struct engine_segment *find_surplus(struct engine_segment **list, size_t count, size_t max)
 {
 	struct engine_segment *oldest = NULL;
 	uint64_t oldest_ms = UINT64_MAX;
@@ -223,43 +234,57 @@ static void end_surplus(struct engine *e, struct engine_segment **list, size_t c
 
 	for (size_t i = 0; i < count; i++) {
 		segment_lock(list[i]);
-		if (list[i]->wal && !list[i]->failed) {
-			open++;
-			if (list[i]->wal->seen_ms < oldest_ms && !list[i]->appending &&
-			    list[i]->wal->accepted == list[i]->wal->durable) {
-				oldest = list[i];
-				oldest_ms = list[i]->wal->seen_ms;
-			}
+		const struct wal *wal = list[i]->failed ? NULL : list[i]->wal;
+		open += wal != NULL;
+		/* One that the sealer has not seen yet is young. The list begins with the youngest. */
+		uint64_t seen_ms = wal && wal->seen_ms ? wal->seen_ms : UINT64_MAX;
+		if (wal && seen_ms <= oldest_ms && !list[i]->appending &&
+		    wal->accepted == wal->durable) {
+			oldest = list[i];
+			oldest_ms = seen_ms;
 		}
 		segment_unlock(list[i]);
 	}
-	if (open <= OPEN_PARTS_MAX || !oldest)
-		return;
-	segment_lock(oldest);
-	if (oldest->wal && !oldest->appending) {
-		oldest->appending = true;
-		(void)!segment_end_part(oldest, NULL);
-		oldest->appending = false;
-		(void)pthread_cond_broadcast(&oldest->changed);
+	return open > max ? oldest : NULL;
+}
+
+static void end_surplus(struct engine_segment **list, size_t count, size_t max)
+{
+	struct engine_segment *segment;
+
+	for (size_t i = 0; i < count && (segment = find_surplus(list, count, max)); i++) {
+		segment_lock(segment);
+		if (segment->wal && !segment->appending)
+			end_part(segment);
+		segment_unlock(segment);
+		seal_ended(segment);
 	}
-	segment_unlock(oldest);
-	background_seal(e);
+}
+
+void background_relieve(struct engine *e)
+{
+	struct engine_segment **list;
+
+	(void)pthread_mutex_lock(&e->lock);
+	bool too_many = e->open_count > OPEN_PARTS_HARD_MAX;
+	(void)pthread_mutex_unlock(&e->lock);
+	if (!too_many)
+		return;
+	size_t count = segment_open_list(e, &list);
+	end_surplus(list, count, OPEN_PARTS_HARD_MAX);
+	free(list);
 }
 
 static void seal_round(struct engine *e)
 {
-	size_t capacity = OPEN_PARTS_MAX * 4;
-	struct engine_segment **list = calloc(capacity, sizeof(struct engine_segment *));
-	if (!list)
-		return;
+	struct engine_segment **list;
 	uint64_t now_ms = e->clock->now_ms(e->clock);
-	size_t count = segment_open_snapshot(e, list, capacity);
-	end_surplus(e, list, count);
+	size_t count = segment_open_list(e, &list);
+
+	end_surplus(list, count, OPEN_PARTS_MAX);
 	for (size_t i = 0; i < count; i++) {
-		struct reterr err = {0};
 		end_idle(list[i], now_ms);
-		if (segment_seal_ended(list[i], &err) < 0 && err.code != 0)
-			engine_report(e, &err);
+		seal_ended(list[i]);
 	}
 	free(list);
 }

@@ -457,21 +457,17 @@ int engine_commit(struct engine *e, const struct engine_position *positions, siz
 
 size_t commit_dirty_positions(struct engine *e, struct engine_position **ret)
 {
-	size_t capacity, n = 0;
-	struct engine_segment **list = NULL;
+	struct engine_segment **list;
+	size_t count = segment_open_list(e, &list);
+	size_t n = 0;
 
-	*ret = NULL;
-	(void)pthread_mutex_lock(&e->lock);
-	capacity = e->open_count + 16u;
-	(void)pthread_mutex_unlock(&e->lock);
-	list = malloc(capacity * sizeof(struct engine_segment *));
-	struct engine_position *positions = malloc(capacity * sizeof(*positions));
+	struct engine_position *positions = malloc((count + 1) * sizeof(*positions));
 	if (!list || !positions) {
 		free(list);
 		free(positions);
+		*ret = NULL;
 		return SIZE_MAX;
 	}
-	size_t count = segment_open_snapshot(e, list, capacity);
 	for (size_t i = 0; i < count; i++) {
 		segment_lock(list[i]);
 		if (list[i]->durable < list[i]->length)

@@ -28,7 +28,9 @@ enum {
 	SEGMENT_NUMBER_MAX = (1 << 25) - 1,
 	SEGMENT_LEAF_SIZE = 4096,
 	SEGMENT_LEAVES = (SEGMENT_NUMBER_MAX + 1) / SEGMENT_LEAF_SIZE,
-	OPEN_PARTS_MAX = 64,        /* more are sealed, the longest unused first */
+	OPEN_PARTS_MAX = 64, /* more are sealed, the longest unused first */
+	OPEN_PARTS_HARD_MAX =
+		192, /* whoever opens more seals another one itself: they cost descriptors */
 	SEALED_OPEN_MAX = 128,      /* sealed parts with open files */
 	APPEND_PIECE_MAX = 1 << 20, /* accepted at once; larger appends go in pieces */
 	FLUSH_SIZE = 8 << 20,       /* pending bytes that start a commit which nobody waits for */
@@ -191,8 +193,8 @@ struct engine_segment *segment_at_number(struct engine *e, uint32_t number);
 /* In and out of the list that the background threads go through. Takes engine.lock. */
 void segment_list_open(struct engine_segment *segment);
 void segment_unlist_open(struct engine_segment *segment);
-/* Fills LIST with up to COUNT open segments; their number. */
-size_t segment_open_snapshot(struct engine *e, struct engine_segment **list, size_t count);
+/* All of that list, the youngest first, malloc'ed; their number. RET is NULL without memory. */
+size_t segment_open_list(struct engine *e, struct engine_segment ***ret);
 /* Writes the segment's state to the catalogue, durably. Called without its lock, by the holder of a flag. */
 MUST_CHECK int segment_record(struct engine_segment *segment, enum catalogue_state state,
 			      struct reterr *err);
@@ -305,6 +307,8 @@ void background_stop(struct engine *e);
 void background_flush(struct engine *e); /* wake the flusher now */
 void background_dirty(struct engine *e); /* something is pending; it has until flush_interval */
 void background_seal(struct engine *e);
+/* When the sealer cannot keep up: does some of its work. No lock held; the caller may own an APPENDING. */
+void background_relieve(struct engine *e);
 void background_write(struct engine *e); /* zeros or data ahead */
 
 #endif

@@ -80,21 +80,23 @@ static int compare_u64(const void *a, const void *b)
 	return *x < *y ? -1 : *x > *y;
 }
 
+/* L: all or none. */
 static int push_listed(struct engine_segment *segment, const struct starts *list)
 {
-	for (size_t i = 0; i < list->count; i++) {
-		struct part *part;
+	int r = 0;
+
+	for (size_t i = 0; i < list->count && r == 0; i++) {
+		struct part *part = NULL;
 		uint64_t end = i + 1 < list->count ? list->starts[i + 1] : segment->sealed;
-		int r = part_new(list->starts[i], end, NULL, &part);
+		r = part_new(list->starts[i], end, NULL, &part);
+		if (r == 0)
+			r = segment_push_part(segment, part);
 		if (r < 0)
-			return r;
-		r = segment_push_part(segment, part);
-		if (r < 0) {
 			part_unref(part);
-			return r;
-		}
 	}
-	return 0;
+	while (r < 0 && segment->part_count)
+		part_unref(segment->parts[--segment->part_count]);
+	return r;
 }
 
 int segment_load_parts(struct engine_segment *segment, struct reterr *err)

@@ -22,7 +22,11 @@ int pool_new(struct pool **ret)
 	if (!pool)
 		return -ENOMEM;
 	(void)pthread_mutex_init(&pool->lock, NULL);
-	(void)pthread_cond_init(&pool->returned, NULL);
+	pthread_condattr_t monotonic; /* the time of day may be set back */
+	(void)pthread_condattr_init(&monotonic);
+	(void)pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+	(void)pthread_cond_init(&pool->returned, &monotonic);
+	(void)pthread_condattr_destroy(&monotonic);
 	*ret = pool;
 	return 0;
 }
@@ -96,7 +100,7 @@ void pool_give(struct pool *pool, uint8_t *chunk)
 void pool_wait(struct pool *pool, unsigned timeout_ms)
 {
 	struct timespec until;
-	(void)clock_gettime(CLOCK_REALTIME, &until);
+	(void)clock_gettime(CLOCK_MONOTONIC, &until);
 	until.tv_sec += timeout_ms / 1000;
 	until.tv_nsec += (long)(timeout_ms % 1000) * 1000000;
 	if (until.tv_nsec >= 1000000000) {

@@ -43,7 +43,8 @@ static int check_pointer(struct engine *e, const struct engine_pointer *pointer,
 
 	if (!segment)
 		return 1;
-	int r = engine_read(e, segment, bytes, sizeof(bytes), pointer->offset, 0, &header.size, err);
+	int r = engine_read(e, segment, bytes, sizeof(bytes), pointer->offset, 0, &header.size,
+			    err);
 	if (r < 0)
 		return r;
 	r = frame_header_take(&header, &size, &format);
@@ -112,8 +113,9 @@ static int write_root(struct engine *e, const struct engine_root *root, struct r
 	}
 	if (r < 0) {
 		free(positions);
-		return err && err->code ? r
-					: reterr_set(err, r, "no room for a root: %s", strerror(-r));
+		return err && err->code
+			       ? r
+			       : reterr_set(err, r, "no room for a root: %s", strerror(-r));
 	}
 	r = commit_together(e, positions, count, &job, err);
 	free(positions);
@@ -144,9 +146,10 @@ static int publish_owned(struct engine *e, uint64_t expected, struct engine_root
 	root->node = e->superblock.node;
 	if (r == 1) {
 		if (e->options.strict_root)
-			return reterr_set(err, -ENODATA,
-					  "the root points at bytes that are not written yet, and strict_root "
-					  "is set");
+			return reterr_set(
+				err, -ENODATA,
+				"the root points at bytes that are not written yet, and strict_root "
+				"is set");
 		root->seq = 0;
 		hold(e, root, last.root.seq);
 		return 1;
@@ -183,6 +186,9 @@ int engine_root_publish(struct engine *e, uint64_t expected, const struct engine
 		*ret = root;
 	if (r == 0)
 		background_write(e); /* the root log may want zeros ahead */
+	if (r == 1)
+		background_flush(
+			e); /* its bytes may have come before anybody knew that it waits for them */
 	return r;
 }
 
@@ -202,12 +208,12 @@ void roots_try_dangling(struct engine *e)
 	int r = held ? check_pointer(e, &root.pointer, &err) : 1;
 	if (r == 0)
 		r = publish_owned(e, base, &root, &err);
-	give_publishing(e);
-	if (r < 0) {
-		/* It never will be a root: a client that reads it back must not wait for it. */
+	/* It never will be a root: a client that reads it back must not wait for it. */
+	if (r < 0)
 		drop_dangling(e);
+	give_publishing(e);
+	if (r < 0)
 		engine_report(e, &err);
-	}
 }
 
 int engine_root_current(struct engine *e, struct engine_root *ret)

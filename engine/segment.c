@@ -193,14 +193,17 @@ void segment_unlist_open(struct engine_segment *segment)
 	(void)pthread_mutex_unlock(&e->lock);
 }
 
-size_t segment_open_snapshot(struct engine *e, struct engine_segment **list, size_t count)
+size_t segment_open_list(struct engine *e, struct engine_segment ***ret)
 {
 	size_t n = 0;
 
 	(void)pthread_mutex_lock(&e->lock);
-	for (struct engine_segment *s = e->open_list; s && n < count; s = s->open_next)
+	struct engine_segment **list =
+		malloc((e->open_count + 1) * sizeof(struct engine_segment *));
+	for (struct engine_segment *s = e->open_list; s && list; s = s->open_next)
 		list[n++] = s;
 	(void)pthread_mutex_unlock(&e->lock);
+	*ret = list;
 	return n;
 }
 
