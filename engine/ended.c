@@ -207,14 +207,14 @@ int engine_seal(struct engine *e, struct engine_segment *segment, struct reterr 
 	if (segment)
 		return seal_segment(segment, err);
 
-	int result = 0;
-	for (uint32_t number = 0;;) {
-		segment = engine_segment_next(e, number);
-		if (!segment)
-			return result;
-		number = segment->number;
-		int r = seal_segment(segment, result == 0 ? err : NULL);
+	struct engine_segment **list;
+	size_t count = segment_open_list(e, &list);
+	int result = list ? 0 : -ENOMEM;
+	for (size_t i = 0; i < count; i++) {
+		int r = seal_segment(list[i], result == 0 ? err : NULL);
 		if (r < 0 && result == 0)
 			result = r;
 	}
+	free(list);
+	return result;
 }

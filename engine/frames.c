@@ -226,6 +226,11 @@ int segment_load_frames(struct engine_segment *segment, struct reterr *err)
 		else
 			scan.next = at + ENGINE_FRAME_HEADER_SIZE + size;
 		scan.position = length;
+		if (!scan.bad && scan.next <= length)
+			return reterr_set(err, -EBADMSG,
+					  "the catalogue says that a whole frame at byte %" PRIu64
+					  " is not whole",
+					  at);
 	}
 	segment_lock(segment);
 	if (!segment->frames_known) {

@@ -208,8 +208,8 @@ void roots_try_dangling(struct engine *e)
 	int r = held ? check_pointer(e, &root.pointer, &err) : 1;
 	if (r == 0)
 		r = publish_owned(e, base, &root, &err);
-	/* It never will be a root: a client that reads it back must not wait for it. */
-	if (r < 0)
+	/* It never will be a root: a client that reads it back must not wait for it. A full disk is no such reason. */
+	if (r < 0 && r != -ENOSPC)
 		drop_dangling(e);
 	give_publishing(e);
 	if (r < 0)

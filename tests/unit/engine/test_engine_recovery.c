@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/catalogue.h"
 #include "engine/disk.h"
 #include "engine/engine.h"
 #include "engine/sealed.h"
@@ -269,6 +270,33 @@ START_TEST(damage_is_told_to_a_reader_too)
 }
 END_TEST
 
+/* A record that says that frames begin where whole ones lie: nothing is followed from there. */
+START_TEST(a_record_that_contradicts_its_segment_is_damage)
+{
+	char bytes[32] = {[0] = 5};
+	struct iovec iov = {.iov_base = bytes, .iov_len = sizeof(bytes)};
+	struct engine_segment *segment = create();
+	struct engine_stats stats;
+
+	ck_assert_int_eq(engine_segment_append(e, segment, &iov, 1, NULL), 0);
+	ck_assert_int_eq(engine_seal(e, segment, NULL), 0);
+	engine_stats(e, &stats);
+	stop_hard();
+	struct catalogue_record record = {.uuid = uuid,
+					  .number = 1,
+					  .node = 1,
+					  .epoch = 1,
+					  .class = ENGINE_CLASS_FOREIGN,
+					  .state = CATALOGUE_SEALED,
+					  .length = sizeof(bytes)};
+	ck_assert_int_eq(catalogue_rebuild(disk, &stats.store, &record, 1, NULL), 0);
+	open_engine();
+	segment = engine_segment_find(e, &uuid);
+	ck_assert_ptr_nonnull(segment);
+	ck_assert_int_eq(engine_segment_append(e, segment, &iov, 1, NULL), -EBADMSG);
+}
+END_TEST
+
 START_TEST(nothing_is_abandoned)
 {
 	engine_abandon(NULL);
@@ -287,6 +315,7 @@ int main(void)
 	tcase_add_test(tcase, a_copy_that_a_crash_cut_short_is_no_segment);
 	tcase_add_loop_test(tcase, a_table_that_contradicts_itself_is_damage, 0, 3);
 	tcase_add_test(tcase, damage_is_told_to_a_reader_too);
+	tcase_add_test(tcase, a_record_that_contradicts_its_segment_is_damage);
 	tcase_add_test(tcase, nothing_is_abandoned);
 	suite_add_tcase(suite, tcase);
 	SRunner *runner = srunner_create(suite);
