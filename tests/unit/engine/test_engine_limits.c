@@ -10,7 +10,7 @@
 
 #include "engine/disk.h"
 #include "engine/engine.h"
-#include "lib/fake_clock.h"
+#include "tests/lib/fake_clock.h"
 
 enum { BLOCK = 64 << 10, READERS = 140, PIECE = 10, SEGMENTS = 300, CREATORS = 8, OPEN_MAX = 220 };
 

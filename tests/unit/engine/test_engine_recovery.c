@@ -9,7 +9,7 @@
 #include "engine/disk.h"
 #include "engine/engine.h"
 #include "engine/sealed.h"
-#include "lib/sim_disk.h"
+#include "tests/lib/sim_disk.h"
 
 enum { BLOCK = 64 << 10, SIZE = 4096 };
 
