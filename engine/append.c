@@ -1,6 +1,7 @@
 /*
- * Bytes in. The fast path copies under the segment's lock; whatever needs the disk first (a new part, space, memory)
- * takes the APPENDING flag, which keeps the end of the stream for one appender while the lock is dropped.
+ * Bytes in. The fast path copies under the segment's lock; whatever needs the disk first (a new
+ * part, space, memory) takes the APPENDING flag, which keeps the end of the stream for one appender
+ * while the lock is dropped.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -101,8 +102,8 @@ static int begin_part(struct engine_segment *segment, struct reterr *err)
 }
 
 /*
- * L, owns APPENDING: the last part never held a byte, and becomes nothing. Sealed, it would leave a table that hides what
- * the next part of the same start holds.
+ * L, owns APPENDING: the last part never held a byte, and becomes nothing. Sealed, it would leave a
+ * table that hides what the next part of the same start holds.
  */
 static void drop_empty_part(struct engine_segment *segment)
 {
@@ -315,7 +316,10 @@ int engine_segment_append(struct engine *e, struct engine_segment *segment, cons
 	await_end(segment);
 	r = check_foreign(segment, size);
 	uint64_t offset = segment->length;
-	/* The flag costs a broadcast to all who wait for a commit: only who drops the lock takes it. */
+	/*
+	 * The flag costs a broadcast to all who wait for a commit: only who drops the lock takes
+	 * it.
+	 */
 	bool alone = size > APPEND_PIECE_MAX || !fits_now(segment, size);
 	segment->appending = alone;
 	if (r == 0 && size && size <= APPEND_PIECE_MAX)

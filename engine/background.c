@@ -1,10 +1,11 @@
 /*
  * The three threads that work for nobody in particular:
  *
- *   flusher  commits what nobody waits for, within flush_interval of its acceptance or at once when much is
- *            pending; publishes a dangling root whose bytes have come; gives memory back when all is quiet
- *   writer   writes ahead: zeros before small commits and roots, data before large ones, so that the disk writes
- *            while it flushes
+ *   flusher  commits what nobody waits for, within flush_interval of its acceptance or at once when
+ *            much is pending; publishes a dangling root whose bytes have come; gives memory back
+ *            when all is quiet
+ *   writer   writes ahead: zeros before small commits and roots, data before large ones, so that the
+ *            disk writes while it flushes
  *   sealer   seals ended parts, and ends those that nobody writes to any more
  */
 #include <errno.h>
@@ -225,7 +226,9 @@ static void seal_ended(struct engine_segment *segment)
 		engine_report(segment->engine, &err);
 }
 
-/* Of more than MAX open parts the one that has been unused for longest; NULL if there are no more. */
+/*
+ * Of more than MAX open parts the one that has been unused for longest; NULL if there are no more.
+ */
 static struct engine_segment *find_surplus(struct engine_segment **list, size_t count, size_t max)
 {
 	struct engine_segment *oldest = NULL;
@@ -236,7 +239,9 @@ static struct engine_segment *find_surplus(struct engine_segment **list, size_t 
 		segment_lock(list[i]);
 		const struct wal *wal = list[i]->failed ? NULL : list[i]->wal;
 		open += wal != NULL;
-		/* One that the sealer has not seen yet is young. The list begins with the youngest. */
+		/*
+		 * One that the sealer has not seen yet is young. The list begins with the youngest.
+		 */
 		uint64_t seen_ms = wal && wal->seen_ms ? wal->seen_ms : UINT64_MAX;
 		if (wal && seen_ms <= oldest_ms && !list[i]->appending &&
 		    wal->accepted == wal->durable) {

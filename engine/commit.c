@@ -1,10 +1,12 @@
 /*
- * Group commit. Whoever needs bytes durable first leads: it takes the segment's COMMITTING flag, writes all that has
- * been accepted so far, and wakes the others, whose bytes it has flushed along; the next of them leads on.
+ * Group commit. Whoever needs bytes durable first leads: it takes the segment's COMMITTING flag,
+ * writes all that has been accepted so far, and wakes the others, whose bytes it has flushed along;
+ * the next of them leads on.
  *
- * When a write or flush fails (DESIGN 4.3): the part is poisoned at its last acknowledged byte, and never written to again.
- * The bytes that are not acknowledged are still in memory: they move to a new part that begins there (repair). If
- * that one fails too, before any commit has succeeded, the segment has failed and the store turns read-only.
+ * When a write or flush fails (DESIGN 4.3): the part is poisoned at its last acknowledged byte, and
+ * never written to again. The bytes that are not acknowledged are still in memory: they move to a
+ * new part that begins there (repair). If that one fails too, before any commit has succeeded, the
+ * segment has failed and the store turns read-only.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -186,7 +188,9 @@ static int swap_part(struct engine_segment *segment, struct wal *fresh)
 	return 0;
 }
 
-/* Bytes of the segment from the last MiB boundary to END, which must be durable. For part_sums_new. */
+/*
+ * Bytes of the segment from the last MiB boundary to END, which must be durable. For part_sums_new.
+ */
 int segment_read_head(struct engine_segment *segment, uint64_t end, uint8_t **ret,
 		      struct reterr *err)
 {
@@ -278,8 +282,8 @@ int segment_repair(struct engine_segment *segment, struct reterr *err)
 /* ---- Waiting and leading -------------------------------------------------------------------- */
 
 /*
- * L: brings SEGMENT to where this thread may begin a commit of it. 1: it may; 0: LENGTH bytes are durable;
- * negative: they never will be. OWNS_APPENDING: the caller has that flag.
+ * L: brings SEGMENT to where this thread may begin a commit of it. 1: it may; 0: LENGTH bytes are
+ * durable; negative: they never will be. OWNS_APPENDING: the caller has that flag.
  */
 static int await_turn(struct engine_segment *segment, uint64_t length, bool owns_appending,
 		      struct reterr *err)
@@ -297,7 +301,10 @@ static int await_turn(struct engine_segment *segment, uint64_t length, bool owns
 			segment->commits_waiting--;
 			continue;
 		}
-		/* Slices on their way read the poisoned part's memory, and write behind what is sealed of it. */
+		/*
+		 * Slices on their way read the poisoned part's memory, and write behind what is
+		 * sealed of it.
+		 */
 		if (segment->committing ||
 		    (segment->poisoned &&
 		     (wal_ahead_busy(segment->wal) || (segment->appending && !owns_appending)))) {

@@ -1,10 +1,11 @@
 /*
  * The engine's inside: what its files share. Nothing outside engine/ includes this.
  *
- * Who owns what: docs of each field. Lock order, outermost first: engine.lock, segment.lock, then the leaf locks (pool,
- * page cache, files, catalogue, root log), of which one at a time is held. No lock is held across I/O: whoever
- * needs a segment to itself while it waits for the disk takes one of the segment's flags, APPENDING or COMMITTING,
- * under the lock, and gives it back with a broadcast of CHANGED.
+ * Who owns what: docs of each field. Lock order, outermost first: engine.lock, segment.lock, then
+ * the leaf locks (pool, page cache, files, catalogue, root log), of which one at a time is held. No
+ * lock is held across I/O: whoever needs a segment to itself while it waits for the disk takes one
+ * of the segment's flags, APPENDING or COMMITTING, under the lock, and gives it back with a
+ * broadcast of CHANGED.
  */
 #ifndef PROTOFS_ENGINE_CORE_H
 #define PROTOFS_ENGINE_CORE_H
@@ -37,8 +38,10 @@ enum {
 	OWN_CLASSES = 2,
 };
 
-/* A part, as a reader sees it. Reference-counted; START and everything that WAL and SEALED point to is immutable but for what
- * wal.h says. */
+/*
+ * A part, as a reader sees it. Reference-counted; START and everything that WAL and SEALED point to
+ * is immutable but for what wal.h says.
+ */
 struct part {
 	atomic_uint refs;
 	uint64_t start;
@@ -127,7 +130,10 @@ struct engine {
 	size_t file_count;
 	uint64_t files_tick;
 
-	/* Roots: under root_lock. PUBLISHING is the flag of the one publisher that waits for the disk. */
+	/*
+	 * Roots: under root_lock. PUBLISHING is the flag of the one publisher that waits for the
+	 * disk.
+	 */
 	pthread_mutex_t root_lock;
 	pthread_cond_t root_changed;
 	bool publishing;
@@ -184,7 +190,10 @@ MUST_CHECK int engine_check_writable(struct engine *e, struct reterr *err);
 
 /* ---- segment.c ------------------------------------------------------------------------------ */
 
-/* Registers a segment in the tables. -EEXIST (RET is it), -EMFILE, -ENOMEM. NUMBER 0: the next free one. */
+/*
+ * Registers a segment in the tables. -EEXIST (RET is it), -EMFILE, -ENOMEM. NUMBER 0: the next free
+ * one.
+ */
 MUST_CHECK int segment_add(struct engine *e, const struct uuid *uuid, uint32_t number,
 			   enum engine_class class, struct engine_segment **ret);
 void segment_free_all(struct engine *e);
@@ -195,15 +204,22 @@ void segment_list_open(struct engine_segment *segment);
 void segment_unlist_open(struct engine_segment *segment);
 /* All of that list, the youngest first, malloc'ed; their number. RET is NULL without memory. */
 size_t segment_open_list(struct engine *e, struct engine_segment ***ret);
-/* Writes the segment's state to the catalogue, durably. Called without its lock, by the holder of a flag. */
+/*
+ * Writes the segment's state to the catalogue, durably. Called without its lock, by the holder of a
+ * flag.
+ */
 MUST_CHECK int segment_record(struct engine_segment *segment, enum catalogue_state state,
 			      struct reterr *err);
 
-/* Removes the files of a segment that the catalogue says is REMOVED, and then its record. No lock held. */
+/*
+ * Removes the files of a segment that the catalogue says is REMOVED, and then its record. No lock
+ * held.
+ */
 MUST_CHECK int segment_remove_files(struct engine_segment *segment);
 /*
- * Before the first part of SEGMENT: removed segments of the same UUID leave no file in the directories, which are its own
- * now, and no record by which the next open would remove them. No lock held.
+ * Before the first part of SEGMENT: removed segments of the same UUID leave no file in the
+ * directories, which are its own now, and no record by which the next open would remove them. No
+ * lock held.
  */
 MUST_CHECK int segment_clear_way(struct engine_segment *segment, struct reterr *err);
 
@@ -229,7 +245,10 @@ void part_close_files(struct engine *e);
 
 /* ---- append.c ------------------------------------------------------------------------------- */
 
-/* L: ends the open part: everything in it is durable afterwards, its bytes wait for the sealer. Drops the lock. */
+/*
+ * L: ends the open part: everything in it is durable afterwards, its bytes wait for the sealer.
+ * Drops the lock.
+ */
 MUST_CHECK int segment_end_part(struct engine_segment *segment, struct reterr *err);
 
 /* Appends to a segment of any class: for engine_import. At most APPEND_PIECE_MAX bytes. */
@@ -238,26 +257,33 @@ MUST_CHECK int segment_append_owned(struct engine_segment *segment, const void *
 /* ---- commit.c ------------------------------------------------------------------------------- */
 
 /*
- * L: returns when LENGTH bytes are durable; leads commits where nobody does. Drops the lock meanwhile. OWNS_APPENDING:
- * the caller has taken that flag.
+ * L: returns when LENGTH bytes are durable; leads commits where nobody does. Drops the lock
+ * meanwhile. OWNS_APPENDING: the caller has taken that flag.
  */
 MUST_CHECK int segment_commit(struct engine_segment *segment, uint64_t length, bool owns_appending,
 			      struct reterr *err);
 /* Writes one slice of data ahead of its commit. Whether there was one. No lock held. */
 bool segment_write_ahead(struct engine_segment *segment);
 /*
- * L, owns APPENDING, nobody is COMMITTING, the part is poisoned and no slice of it on its way: continues in a new one.
- * Drops the lock.
+ * L, owns APPENDING, nobody is COMMITTING, the part is poisoned and no slice of it on its way:
+ * continues in a new one. Drops the lock.
  */
 MUST_CHECK int segment_repair(struct engine_segment *segment, struct reterr *err);
-/* The stream's bytes from the last MiB boundary to END (for part_sums_new), malloc'ed; NULL if there are none. */
+/*
+ * The stream's bytes from the last MiB boundary to END (for part_sums_new), malloc'ed; NULL if
+ * there are none.
+ */
 MUST_CHECK int segment_read_head(struct engine_segment *segment, uint64_t end, uint8_t **ret,
 				 struct reterr *err);
-/* What is accepted and not durable now, sorted by segment, malloc'ed. The number; SIZE_MAX without memory. */
+/*
+ * What is accepted and not durable now, sorted by segment, malloc'ed. The number; SIZE_MAX without
+ * memory.
+ */
 size_t commit_dirty_positions(struct engine *e, struct engine_position **ret);
 /*
- * Commits several segments, sorted by number, in one submission, together with ROOT_JOB if that is not NULL; its result
- * is in the job. The result is the segments': 0, or the first error. At most ENGINE_ROOT_BARRIER_MAX positions.
+ * Commits several segments, sorted by number, in one submission, together with ROOT_JOB if that is
+ * not NULL; its result is in the job. The result is the segments': 0, or the first error. At most
+ * ENGINE_ROOT_BARRIER_MAX positions.
  */
 MUST_CHECK int commit_together(struct engine *e, struct engine_position *positions, size_t count,
 			       struct disk_job *root_job, struct reterr *err);
@@ -283,10 +309,14 @@ void reserve_close(struct engine *e);
 
 /* ---- frames.c ------------------------------------------------------------------------------- */
 
-/* Brings segment.frames up to date after a start, so that appends can go on from there. No lock held. */
+/*
+ * Brings segment.frames up to date after a start, so that appends can go on from there. No lock
+ * held.
+ */
 MUST_CHECK int segment_load_frames(struct engine_segment *segment, struct reterr *err);
 /*
- * The open part took over what OLD, which it follows, had accepted: notes the frames in it. No lock held, owns APPENDING.
+ * The open part took over what OLD, which it follows, had accepted: notes the frames in it. No lock
+ * held, owns APPENDING.
  */
 void segment_note_frames(struct engine_segment *segment, const struct wal *old);
 
@@ -307,7 +337,10 @@ void background_stop(struct engine *e);
 void background_flush(struct engine *e); /* wake the flusher now */
 void background_dirty(struct engine *e); /* something is pending; it has until flush_interval */
 void background_seal(struct engine *e);
-/* When the sealer cannot keep up: does some of its work. No lock held; the caller may own an APPENDING. */
+/*
+ * When the sealer cannot keep up: does some of its work. No lock held; the caller may own an
+ * APPENDING.
+ */
 void background_relieve(struct engine *e);
 void background_write(struct engine *e); /* zeros or data ahead */
 

@@ -1,4 +1,7 @@
-/* Ended parts become sealed ones, oldest first, so that each finds the state of the frames in the table before it. */
+/*
+ * Ended parts become sealed ones, oldest first, so that each finds the state of the frames in the
+ * table before it.
+ */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>

@@ -4,9 +4,9 @@
  * The only public header of the engine. Vocabulary: docs/DESIGN.md. Offsets, lengths and sizes are
  * in bytes, times in nanoseconds since 1970-01-01 UTC unless a name says otherwise.
  *
- * Threads: every function may be called from any thread, except engine_close, which must be the last
- * call. Functions block while they wait for the disk; none calls back into the caller while it holds a
- * lock, except where said.
+ * Threads: every function may be called from any thread, except engine_close, which must be the
+ * last call. Functions block while they wait for the disk; none calls back into the caller while it
+ * holds a lock, except where said.
  *
  * Errors are -errno. Those that every function can return:
  *   -EIO      the disk failed, and what was asked for is not durable or cannot be read
@@ -16,8 +16,8 @@
  *   -ENOMEM
  * Others are named at each function. ERR may be NULL everywhere.
  *
- * Ownership: results are copied out; a struct engine_segment is owned by the engine and stays valid until
- * engine_close, even when the segment was removed.
+ * Ownership: results are copied out; a struct engine_segment is owned by the engine and stays valid
+ * until engine_close, even when the segment was removed.
  */
 #ifndef PROTOFS_ENGINE_ENGINE_H
 #define PROTOFS_ENGINE_ENGINE_H
@@ -91,8 +91,9 @@ struct engine_options {
 	uint64_t idle_seal_ms;   /* an open part without a writer is sealed after it; 0 is 60,000 */
 	uint64_t cache_size_max; /* verified pages of sealed and durable bytes; 0 is 8 MiB */
 	/*
-	 * Told once of each failure and repair that no caller is waiting for (a poisoned part, a failed background
-	 * commit, the turn to read-only), from any thread, no lock held. May be NULL.
+	 * Told once of each failure and repair that no caller is waiting for (a poisoned part, a
+	 * failed background commit, the turn to read-only), from any thread, no lock held. May be
+	 * NULL.
 	 */
 	void (*report)(void *arg, const struct reterr *event);
 	void *report_arg;
@@ -103,20 +104,22 @@ struct engine_options {
  * -EBUSY   another process holds it (ERR names the pid)
  * -ENOENT  DISK holds no store
  * -ENOTSUP a newer format version, or an unknown incompat feature
- * Damage does not fail the open: the engine is then read-only, and engine_stats says which byte of which
- * segment and why. Only a damaged superblock is -EBADMSG.
+ * Damage does not fail the open: the engine is then read-only, and engine_stats says which byte of
+ * which segment and why. Only a damaged superblock is -EBADMSG.
  */
 PROTOFS_API MUST_CHECK int engine_open(struct disk *disk, const struct engine_options *options,
 				       struct reterr *err, struct engine **ret);
 
 /*
- * Commits what was accepted, seals every open part and frees E (accepts NULL), also when it fails: the first
- * error is returned, and ERR says what is not durable. No other call may be running or follow.
+ * Commits what was accepted, seals every open part and frees E (accepts NULL), also when it fails:
+ * the first error is returned, and ERR says what is not durable. No other call may be running or
+ * follow.
  */
 PROTOFS_API int engine_close(struct engine *e, struct reterr *err);
 
 /*
- * Frees E (accepts NULL) at once, as a crash would leave the store: for tests, and for a daemon that must not write.
+ * Frees E (accepts NULL) at once, as a crash would leave the store: for tests, and for a daemon
+ * that must not write.
  */
 PROTOFS_API void engine_abandon(struct engine *e);
 
@@ -168,8 +171,8 @@ PROTOFS_API uint32_t engine_segment_number(const struct engine_segment *segment)
 PROTOFS_API const struct uuid *engine_segment_uuid(const struct engine_segment *segment);
 
 /*
- * Registers a foreign segment; it costs nothing on disk before its first byte. -EEXIST if there is one of that
- * UUID (RET is set to it), -EMFILE beyond 2^25 numbers.
+ * Registers a foreign segment; it costs nothing on disk before its first byte. -EEXIST if there is
+ * one of that UUID (RET is set to it), -EMFILE beyond 2^25 numbers.
  */
 PROTOFS_API MUST_CHECK int engine_segment_create(struct engine *e, const struct uuid *uuid,
 						 struct engine_segment **ret);
@@ -178,16 +181,17 @@ PROTOFS_API MUST_CHECK int engine_segment_create(struct engine *e, const struct 
 PROTOFS_API void engine_segment_forget(struct engine *e, struct engine_segment *segment);
 
 /*
- * A writer is an open file through which SEGMENT can grow: while there is one, its part is not sealed for idleness.
- * Appending without one is allowed.
+ * A writer is an open file through which SEGMENT can grow: while there is one, its part is not
+ * sealed for idleness. Appending without one is allowed.
  */
 PROTOFS_API void engine_writer_add(struct engine *e, struct engine_segment *segment);
 PROTOFS_API void engine_writer_drop(struct engine *e, struct engine_segment *segment);
 
 /*
- * Appends bytes as they are. RET_OFFSET (may be NULL) is where they begin. They are readable at once, durable after
- * engine_commit, or by themselves after flush_interval. All or nothing up to 1 MiB; larger ones have one iovec, and an
- * error can come after some of their MiB were accepted: the segment's length tells.
+ * Appends bytes as they are. RET_OFFSET (may be NULL) is where they begin. They are readable at
+ * once, durable after engine_commit, or by themselves after flush_interval. All or nothing up to 1
+ * MiB; larger ones have one iovec, and an error can come after some of their MiB were accepted: the
+ * segment's length tells.
  * -EFBIG beyond 64 GiB; -EROFS for a restored, damaged or own segment.
  */
 PROTOFS_API MUST_CHECK int engine_segment_append(struct engine *e, struct engine_segment *segment,
@@ -201,8 +205,9 @@ PROTOFS_API MUST_CHECK int engine_segment_append(struct engine *e, struct engine
 PROTOFS_API MUST_CHECK int engine_segment_remove(struct engine *e, struct engine_segment *segment);
 
 /*
- * Reads bytes of the stream, verified against their sums. Returns how many in RET: fewer than SIZE only at the
- * segment's end. -ENOENT removed. FLAGS: ENGINE_READ_DISK reads and verifies on the disk even what is cached.
+ * Reads bytes of the stream, verified against their sums. Returns how many in RET: fewer than SIZE
+ * only at the segment's end. -ENOENT removed. FLAGS: ENGINE_READ_DISK reads and verifies on the
+ * disk even what is cached.
  */
 enum { ENGINE_READ_DISK = 1 };
 PROTOFS_API MUST_CHECK int engine_read(struct engine *e, struct engine_segment *segment, void *data,
@@ -217,9 +222,9 @@ struct engine_sum {
 };
 
 /*
- * Fills SUMS with up to COUNT sums from the MiB that holds FROM on, of the bytes below LENGTH, which is capped to what is
- * durable (pass UINT64_MAX for all). Only whole MiB and the last, partial one at exactly LENGTH are available.
- * Returns their number in RET.
+ * Fills SUMS with up to COUNT sums from the MiB that holds FROM on, of the bytes below LENGTH,
+ * which is capped to what is durable (pass UINT64_MAX for all). Only whole MiB and the last,
+ * partial one at exactly LENGTH are available. Returns their number in RET.
  */
 PROTOFS_API MUST_CHECK int engine_sums(struct engine *e, struct engine_segment *segment,
 				       uint64_t from, uint64_t length, struct engine_sum *sums,
@@ -232,7 +237,8 @@ PROTOFS_API MUST_CHECK int engine_seal(struct engine *e, struct engine_segment *
 /* ---- Atoms ---------------------------------------------------------------------------------- */
 
 /*
- * Appends one atom to the open segment of CLASS (LOG or META) and returns its address before it is durable.
+ * Appends one atom to the open segment of CLASS (LOG or META) and returns its address before it is
+ * durable.
  * -EINVAL the format is neither 0-2 nor 0x80 and up; -EFBIG larger than ENGINE_FRAME_PAYLOAD_MAX.
  */
 PROTOFS_API MUST_CHECK int engine_append(struct engine *e, enum engine_class class, uint8_t format,
@@ -240,9 +246,10 @@ PROTOFS_API MUST_CHECK int engine_append(struct engine *e, enum engine_class cla
 					 struct engine_pointer *ret);
 
 /*
- * The same for a payload of SIZE bytes that READ delivers piece by piece: it fills exactly SIZE bytes at DATA, of the
- * payload's OFFSET, or returns -errno, which ends the append with that error (the segment is then ended and a
- * new one begins; no atom of it is ever visible). READ is called without locks held.
+ * The same for a payload of SIZE bytes that READ delivers piece by piece: it fills exactly SIZE
+ * bytes at DATA, of the payload's OFFSET, or returns -errno, which ends the append with that error
+ * (the segment is then ended and a new one begins; no atom of it is ever visible). READ is called
+ * without locks held.
  */
 typedef int engine_source_fn(void *arg, void *data, size_t size, uint64_t offset);
 PROTOFS_API MUST_CHECK int engine_append_from(struct engine *e, enum engine_class class,
@@ -250,8 +257,8 @@ PROTOFS_API MUST_CHECK int engine_append_from(struct engine *e, enum engine_clas
 					      void *arg, struct engine_pointer *ret);
 
 /*
- * The next append of CLASS (LOG or META) begins a new segment; one that is under way still ends where it began. A
- * segment without a byte stays. No I/O, nothing becomes durable.
+ * The next append of CLASS (LOG or META) begins a new segment; one that is under way still ends
+ * where it began. A segment without a byte stays. No I/O, nothing becomes durable.
  */
 PROTOFS_API void engine_roll(struct engine *e, enum engine_class class);
 
@@ -262,14 +269,16 @@ struct engine_frame {
 };
 
 /*
- * The frame that begins at exactly OFFSET. -ENOENT if no frame begins there, or it is not whole yet; -EBADMSG damaged.
+ * The frame that begins at exactly OFFSET. -ENOENT if no frame begins there, or it is not whole
+ * yet; -EBADMSG damaged.
  */
 PROTOFS_API MUST_CHECK int engine_frame_at(struct engine *e, struct engine_segment *segment,
 					   uint64_t offset, struct engine_frame *ret);
 
 /*
- * Fills FRAMES with up to COUNT whole frames that begin at or after FROM, in order (format is not set: it
- * costs a read). RET is their number, 0 at the end. To go on, pass the last one's offset + 1.
+ * Fills FRAMES with up to COUNT whole frames that begin at or after FROM, in order (format is not
+ * set: it costs a read). RET is their number, 0 at the end. To go on, pass the last one's offset +
+ * 1.
  */
 PROTOFS_API MUST_CHECK int engine_frames(struct engine *e, struct engine_segment *segment,
 					 uint64_t from, struct engine_frame *frames, size_t count,
@@ -283,8 +292,8 @@ struct engine_position {
 };
 
 /*
- * Returns when all positions are durable on this disk. Concurrent callers share flushes. -EIO: they are not, and may
- * never be; -EINVAL a length past the segment's.
+ * Returns when all positions are durable on this disk. Concurrent callers share flushes. -EIO: they
+ * are not, and may never be; -EINVAL a length past the segment's.
  */
 PROTOFS_API MUST_CHECK int engine_commit(struct engine *e, const struct engine_position *positions,
 					 size_t count, struct reterr *err);
@@ -304,11 +313,12 @@ struct engine_root {
 };
 
 /*
- * Publishes POINTER if the newest root still is EXPECTED (a seq, 0 for none yet, or UINT64_MAX for "whatever it is").
- * All bytes accepted before the call are durable before the root is visible to anybody.
+ * Publishes POINTER if the newest root still is EXPECTED (a seq, 0 for none yet, or UINT64_MAX for
+ * "whatever it is"). All bytes accepted before the call are durable before the root is visible to
+ * anybody.
  * 0           published; RET (may be NULL) is the new root
- * 1           the frame at POINTER is not whole yet: the root is held as dangling (engine_root_dangling) and published by
- *             the engine as soon as the bytes arrive
+ * 1           the frame at POINTER is not whole yet: the root is held as dangling
+ *             (engine_root_dangling) and published by the engine as soon as the bytes arrive
  * -ESTALE     the root moved; RET is the newest
  * -ENODATA    dangling, and strict_root is set
  * -EINVAL     POINTER is in a damaged header, or PAYLOAD is too large
@@ -332,14 +342,18 @@ PROTOFS_API MUST_CHECK int engine_root_since(struct engine *e, uint64_t time_ns,
 					     struct engine_root *ret);
 
 /*
- * Drops every root below KEEP_FROM, never the newest. With DRY_RUN only counts. RET_DROPPED may be NULL.
+ * Drops every root below KEEP_FROM, never the newest. With DRY_RUN only counts. RET_DROPPED may be
+ * NULL.
  */
 PROTOFS_API MUST_CHECK int engine_root_prune(struct engine *e, uint64_t keep_from, bool dry_run,
 					     uint64_t *ret_dropped, struct reterr *err);
 
 /* ---- Staging: bytes on their way in --------------------------------------------------------- */
 
-/* A scratch file in the store, gone at close and at the next open. Not thread-safe: one user at a time. */
+/*
+ * A scratch file in the store, gone at close and at the next open. Not thread-safe: one user at a
+ * time.
+ */
 struct engine_stage;
 PROTOFS_API MUST_CHECK int engine_stage_new(struct engine *e, struct engine_stage **ret);
 PROTOFS_API MUST_CHECK int engine_stage_write(struct engine_stage *stage, const void *data,
@@ -351,14 +365,14 @@ PROTOFS_API uint64_t engine_stage_size(const struct engine_stage *stage);
 PROTOFS_API void engine_stage_free(struct engine_stage *stage); /* accepts NULL */
 
 /*
- * Makes the bytes of STAGE the restored, read-only segment UUID, durably, and sealed. STAGE stays the
- * caller's. -EEXIST there is such a segment; -EFBIG more than 64 GiB; -EINVAL it is empty.
+ * Makes the bytes of STAGE the restored, read-only segment UUID, durably, and sealed. STAGE stays
+ * the caller's. -EEXIST there is such a segment; -EFBIG more than 64 GiB; -EINVAL it is empty.
  */
 PROTOFS_API MUST_CHECK int engine_import(struct engine *e, const struct uuid *uuid,
 					 struct engine_stage *stage, struct reterr *err);
 /*
- * The same for SIZE bytes that READ delivers in order, as for engine_append_from: they are written once. Its error ends
- * the import, and no segment stays.
+ * The same for SIZE bytes that READ delivers in order, as for engine_append_from: they are written
+ * once. Its error ends the import, and no segment stays.
  */
 PROTOFS_API MUST_CHECK int engine_import_from(struct engine *e, const struct uuid *uuid,
 					      uint64_t size, engine_source_fn *read, void *arg,

@@ -5,8 +5,8 @@
  *    8  u8      format
  *    9  ...     payload
  *
- * A frame is valid if and only if its size is at most ENGINE_FRAME_PAYLOAD_MAX; it is whole if the stream
- * reaches its end. Unknown formats are skipped by their size.
+ * A frame is valid if and only if its size is at most ENGINE_FRAME_PAYLOAD_MAX; it is whole if the
+ * stream reaches its end. Unknown formats are skipped by their size.
  */
 #ifndef PROTOFS_ENGINE_FRAME_H
 #define PROTOFS_ENGINE_FRAME_H
@@ -26,8 +26,9 @@ void frame_header_store(uint8_t header[static ENGINE_FRAME_HEADER_SIZE], uint64_
 /*
  * Follows the frames of a stream whose bytes arrive in order, in pieces of any size.
  *
- * Invariants: 1. NEXT is where the header after the current frame begins; bytes of it that have arrived are in
- * HEADER[0..HAVE). 2. CURRENT <= NEXT is the last frame whose header is known (CURRENT == NEXT: none yet).
+ * Invariants: 1. NEXT is where the header after the current frame begins; bytes of it that have
+ * arrived are in HEADER[0..HAVE). 2. CURRENT <= NEXT is the last frame whose header is known
+ * (CURRENT == NEXT: none yet).
  * 3. Once BAD, nothing moves any more.
  */
 struct frame_scan {
@@ -42,7 +43,10 @@ struct frame_scan {
 /* Told of each frame as soon as its header is known, in order. */
 typedef void frame_scan_fn(void *arg, uint64_t offset, uint64_t size);
 
-/* Starts at POSITION; HEADER_START <= POSITION is where the header begins whose first bytes are in HEADER. */
+/*
+ * Starts at POSITION; HEADER_START <= POSITION is where the header begins whose first bytes are in
+ * HEADER.
+ */
 void frame_scan_init(struct frame_scan *scan, uint64_t position, uint64_t header_start,
 		     const uint8_t *header);
 void frame_scan_feed(struct frame_scan *scan, const void *data, size_t size, frame_scan_fn *found,

@@ -1,4 +1,7 @@
-/* The atoms of a segment: found through the indexes of sealed parts and the first frame of each page of others. */
+/*
+ * The atoms of a segment: found through the indexes of sealed parts and the first frame of each
+ * page of others.
+ */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -188,7 +191,7 @@ void segment_note_frames(struct engine_segment *segment, const struct wal *old)
 	segment_unlock(segment);
 	while (any && at + ENGINE_FRAME_HEADER_SIZE <= length) {
 		if (walk_header(&walk, at, &size, &format) < 0)
-			return; /* its frames end here; or it cannot be read: then its index tells when it is sealed */
+			return; /* the frames end; or they cannot be read until sealing does it */
 		if (at + ENGINE_FRAME_HEADER_SIZE > wal->start) {
 			segment_lock(segment);
 			wal_note_frame(wal, at);

@@ -8,7 +8,10 @@
 #include "base/invariant.h"
 #include "engine/part_format.h"
 
-/* CLOCK: a slot is a page; the hand frees the first one that is neither pinned nor used since it came by last. */
+/*
+ * CLOCK: a slot is a page; the hand frees the first one that is neither pinned nor used since it
+ * came by last.
+ */
 struct slot {
 	struct page page; /* first: a pinned page's address leads back here */
 	unsigned pins;

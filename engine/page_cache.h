@@ -1,8 +1,8 @@
 /*
  * Verified pages of parts, in memory under a hard limit. Shared by all segments; any thread.
  *
- * A page is immutable: what is cached was durable and matched its sum. Large reads go past the cache (read.c), so
- * that a scan does not flush what is hot.
+ * A page is immutable: what is cached was durable and matched its sum. Large reads go past the
+ * cache (read.c), so that a scan does not flush what is hot.
  */
 #ifndef PROTOFS_ENGINE_PAGE_CACHE_H
 #define PROTOFS_ENGINE_PAGE_CACHE_H

@@ -112,7 +112,10 @@ int segment_load_parts(struct engine_segment *segment, struct reterr *err)
 
 	part_dir(PART_TABLE, &segment->uuid, path);
 	int r = disk_list(segment->engine->disk, path, collect_start, &list);
-	/* A crash before the first commit leaves a segment without bytes, hence without that directory. */
+	/*
+	 * A crash before the first commit leaves a segment without bytes, hence without that
+	 * directory.
+	 */
 	if (r == -ENOENT && list.below == 0)
 		r = 0;
 	if (r < 0) {
@@ -158,7 +161,10 @@ struct part *segment_part_at(struct engine_segment *segment, uint64_t offset)
 
 /* ---- Files of sealed parts ------------------------------------------------------------------ */
 
-/* Takes the part at AT out of the set; its reference and its files are the caller's, to be closed without the lock. */
+/*
+ * Takes the part at AT out of the set; its reference and its files are the caller's, to be closed
+ * without the lock.
+ */
 static struct part *take_out_locked(struct engine *e, size_t at, struct sealed **ret_sealed)
 {
 	struct part *part = e->files[at];

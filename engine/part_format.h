@@ -16,8 +16,8 @@
  *   48  u64  zero
  *   56  u64  XXH3-64 of the 56 bytes before
  *
- * An entry is valid if and only if its last field matches, tag and sequence are this slot's, it begins where the entry
- * before ends, and its data match. The reader's algorithm is in part_scan.c.
+ * An entry is valid if and only if its last field matches, tag and sequence are this slot's, it
+ * begins where the entry before ends, and its data match. The reader's algorithm is in part_scan.c.
  */
 #ifndef PROTOFS_ENGINE_PART_FORMAT_H
 #define PROTOFS_ENGINE_PART_FORMAT_H
@@ -63,7 +63,8 @@ uint64_t part_tag(const struct uuid *segment, uint64_t start);
 void part_entry_store(uint8_t bytes[static PART_ENTRY_SIZE], const struct part_entry *entry,
 		      uint64_t tag);
 /*
- * Judges all that can be judged without the data. -ENODATA all zero: never written; -EBADMSG anything else.
+ * Judges all that can be judged without the data. -ENODATA all zero: never written; -EBADMSG
+ * anything else.
  */
 MUST_CHECK int part_entry_load(const uint8_t bytes[static PART_ENTRY_SIZE], uint64_t tag,
 			       uint64_t sequence, struct part_entry *ret);

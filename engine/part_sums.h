@@ -1,9 +1,10 @@
 /*
- * The sums of a part's bytes, taken as they pass by on their way to the disk (wal.c) or back from it (seal.c):
- * XXH3-128 of each page of the part, and of each MiB of the segment that ends in the part.
+ * The sums of a part's bytes, taken as they pass by on their way to the disk (wal.c) or back from
+ * it (seal.c): XXH3-128 of each page of the part, and of each MiB of the segment that ends in the
+ * part.
  *
- * The arrays have their full size from the start, so that a reader may look at what lies below the length that
- * it knows of while the one writer goes on beyond.
+ * The arrays have their full size from the start, so that a reader may look at what lies below the
+ * length that it knows of while the one writer goes on beyond.
  */
 #ifndef PROTOFS_ENGINE_PART_SUMS_H
 #define PROTOFS_ENGINE_PART_SUMS_H

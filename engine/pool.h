@@ -1,6 +1,6 @@
 /*
- * The memory of bytes that are not yet durable: chunks of one size under one hard limit, so that a stalled
- * disk stalls writers instead of growing the daemon.
+ * The memory of bytes that are not yet durable: chunks of one size under one hard limit, so that a
+ * stalled disk stalls writers instead of growing the daemon.
  */
 #ifndef PROTOFS_ENGINE_POOL_H
 #define PROTOFS_ENGINE_POOL_H
@@ -20,7 +20,9 @@ struct pool;
 MUST_CHECK int pool_new(struct pool **ret);
 void pool_free(struct pool *pool); /* accepts NULL; all chunks must be back */
 
-/* A chunk aligned for direct I/O, its content undefined. -EAGAIN at the limit; -ENOMEM. Any thread. */
+/*
+ * A chunk aligned for direct I/O, its content undefined. -EAGAIN at the limit; -ENOMEM. Any thread.
+ */
 MUST_CHECK int pool_take(struct pool *pool, uint8_t **ret);
 /* Ignores the limit: for moving bytes away from a failing disk. -ENOMEM. */
 MUST_CHECK int pool_take_reserve(struct pool *pool, uint8_t **ret);

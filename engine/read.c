@@ -1,6 +1,7 @@
 /*
- * Bytes out, always verified: what is not yet durable comes from the WAL's memory, everything else in pages that are
- * checked against their sums. Small reads go through the page cache, runs of whole pages straight to the caller.
+ * Bytes out, always verified: what is not yet durable comes from the WAL's memory, everything else
+ * in pages that are checked against their sums. Small reads go through the page cache, runs of
+ * whole pages straight to the caller.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -144,8 +145,8 @@ static int read_source(const struct source *source, uint64_t offset, uint8_t *da
 }
 
 /*
- * What can be read at OFFSET in one go. Either it is in memory: then it is copied, and RET_COPIED says how much; or
- * SOURCE is filled, its part referenced. L.
+ * What can be read at OFFSET in one go. Either it is in memory: then it is copied, and RET_COPIED
+ * says how much; or SOURCE is filled, its part referenced. L.
  */
 static int locate(struct engine_segment *segment, uint64_t offset, uint8_t *data, size_t size,
 		  struct source *source, size_t *ret_copied)

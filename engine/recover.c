@@ -1,13 +1,16 @@
 /*
  * Recovery: DESIGN 4.4.
  *
- * 1. The catalogue says which segments had an open part; only those are looked at. Their parts are taken in order; one
- *    without a valid table is scanned (part_scan.c). Nothing is written in this step.
- * 2. The last root record is judged: if its barrier is not met it is the record of a torn publication. Every earlier
- *    record, and the last one's if its own barrier names them durable, is a witness of bytes that must be there.
- * 3. Damage, or a witness that is contradicted, leaves the store read-only, as it was found, with the reason.
- * 4. Otherwise the torn root is cut, and all parts that were scanned are sealed: later bytes begin new parts, under a
- *    new epoch.
+ * 1. The catalogue says which segments had an open part; only those are looked at. Their parts are
+ *    taken in order; one without a valid table is scanned (part_scan.c). Nothing is written in this
+ *    step.
+ * 2. The last root record is judged: if its barrier is not met it is the record of a torn
+ *    publication. Every earlier record, and the last one's if its own barrier names them durable,
+ *    is a witness of bytes that must be there.
+ * 3. Damage, or a witness that is contradicted, leaves the store read-only, as it was found, with
+ *    the reason.
+ * 4. Otherwise the torn root is cut, and all parts that were scanned are sealed: later bytes begin
+ *    new parts, under a new epoch.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -65,7 +68,10 @@ static int list_starts(struct engine_segment *segment, struct starts *list)
 	return r == -ENOENT ? 0 : r;
 }
 
-/* The part's bytes are the segment's from now on. Recovery is single-threaded: no lock needed, but cheap. */
+/*
+ * The part's bytes are the segment's from now on. Recovery is single-threaded: no lock needed, but
+ * cheap.
+ */
 static int adopt(struct engine_segment *segment, uint64_t start, uint64_t end, struct wal *wal)
 {
 	struct part *part;
@@ -206,9 +212,9 @@ static int recover_segment(struct engine_segment *segment)
 /* ---- Roots as witnesses --------------------------------------------------------------------- */
 
 /*
- * Whether bytes of a segment below NEEDED, which RECORD relies on, are missing; RET is how many there are. A segment is in
- * the catalogue before a record can name it: one that is not, or was born later, was removed since, on purpose, and
- * witnesses nothing.
+ * Whether bytes of a segment below NEEDED, which RECORD relies on, are missing; RET is how many
+ * there are. A segment is in the catalogue before a record can name it: one that is not, or was
+ * born later, was removed since, on purpose, and witnesses nothing.
  */
 static bool is_short(struct engine *e, const struct root_record *record, const struct uuid *uuid,
 		     uint64_t needed, uint64_t *ret)
@@ -297,7 +303,10 @@ static int judge_roots(struct engine *e)
 	if (r < 0)
 		return r;
 	torn = !barrier_met(e, &record);
-	/* A pointer into bytes that were durable before the record went out is not part of the publication. */
+	/*
+	 * A pointer into bytes that were durable before the record went out is not part of the
+	 * publication.
+	 */
 	if (!torn || !in_barrier(&record, &record.root.pointer.segment)) {
 		struct root_record bare = record;
 		bare.barrier_count = 0;
@@ -335,9 +344,10 @@ static int recover_open_segments(struct engine *e)
 }
 
 /*
- * What a crash left half done. A part that begins at the end never held an acknowledged byte; it would be in the way of
- * `cat`. A table that a killed process had just renamed is seen by us, but nobody has synced its name; with the record
- * that comes next the catalogue would rely on it. Its part may not be cut yet.
+ * What a crash left half done. A part that begins at the end never held an acknowledged byte; it
+ * would be in the way of `cat`. A table that a killed process had just renamed is seen by us, but
+ * nobody has synced its name; with the record that comes next the catalogue would rely on it. Its
+ * part may not be cut yet.
  */
 static int seal_recovered(struct engine_segment *segment, struct reterr *err)
 {
@@ -383,7 +393,10 @@ static int finish_segments(struct engine *e, struct reterr *err)
 			r = engine_segment_remove(e, segment);
 		else
 			r = seal_recovered(segment, err);
-		/* On a full disk the part stays as it is; the background seals it when there is room. */
+		/*
+		 * On a full disk the part stays as it is; the background seals it when there is
+		 * room.
+		 */
 		if (r < 0 && r != -ENOSPC)
 			return r;
 	}

@@ -1,13 +1,16 @@
 /*
- * Publication of roots. One publisher at a time holds the PUBLISHING flag while it waits for the disk.
+ * Publication of roots. One publisher at a time holds the PUBLISHING flag while it waits for the
+ * disk.
  *
  * 1. The newest root is compared with the expected one.
- * 2. The bytes at the pointer must be a whole frame; otherwise the root is held (dangling) or refused.
- * 3. Everything accepted and not yet durable is collected: the barrier. What does not fit into the record is committed
- *    first.
- * 4. Segments, their tables and the record go out together; the flushes run in parallel. A record whose barrier is not
- *    met means nothing to recovery.
- * 5. Only when all flushes have returned does anybody see the root, and only then can the next one go out.
+ * 2. The bytes at the pointer must be a whole frame; otherwise the root is held (dangling) or
+ *    refused.
+ * 3. Everything accepted and not yet durable is collected: the barrier. What does not fit into the
+ *    record is committed first.
+ * 4. Segments, their tables and the record go out together; the flushes run in parallel. A record
+ *    whose barrier is not met means nothing to recovery.
+ * 5. Only when all flushes have returned does anybody see the root, and only then can the next one
+ *    go out.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -208,7 +211,10 @@ void roots_try_dangling(struct engine *e)
 	int r = held ? check_pointer(e, &root.pointer, &err) : 1;
 	if (r == 0)
 		r = publish_owned(e, base, &root, &err);
-	/* It never will be a root: a client that reads it back must not wait for it. A full disk is no such reason. */
+	/*
+	 * It never will be a root: a client that reads it back must not wait for it. A full disk is
+	 * no such reason.
+	 */
 	if (r < 0 && r != -ENOSPC)
 		drop_dangling(e);
 	give_publishing(e);

@@ -230,7 +230,10 @@ static int write_table(const struct sealing *s, const struct sealed_header *h)
 		return r;
 	part_dir(PART_TABLE, &h->segment, dir);
 	part_path(PART_TABLE, &h->segment, h->start, path);
-	/* The index has its name before the table has its own: a table that is there is one with an index. */
+	/*
+	 * The index has its name before the table has its own: a table that is there is one with an
+	 * index.
+	 */
 	r = disk_sync_dir(s->request->disk, dir);
 	if (r < 0)
 		return r;
@@ -334,7 +337,9 @@ int seal_part(const struct seal_request *request, struct sealed_header *ret, str
 				       "%s: its table speaks of %" PRIu64 " bytes, but %" PRIu64
 				       " were acknowledged",
 				       path, ret->length, request->length_min);
-		/* Its rename may have been seen by nobody but us: the cut must not come before it. */
+		/*
+		 * Its rename may have been seen by nobody but us: the cut must not come before it.
+		 */
 		part_dir(PART_TABLE, &request->segment, path);
 		if (r == 0) {
 			r = disk_sync_dir(request->disk, path);

@@ -31,8 +31,9 @@
  *   ..  8 * pages  for each page {u32 where its first frame's size begins, from 32 on; u32 that frame's offset - start + 8,
  *            or 0xFFFFFFFF if no frame begins in the page}
  *
- * A table is valid if and only if its last sum matches, and UUID and start are those of its name; an index if the
- * table's sum of it matches. The part then has exactly LENGTH bytes, each page with its sum.
+ * A table is valid if and only if its last sum matches, and UUID and start are those of its name;
+ * an index if the table's sum of it matches. The part then has exactly LENGTH bytes, each page with
+ * its sum.
  */
 #ifndef PROTOFS_ENGINE_SEALED_H
 #define PROTOFS_ENGINE_SEALED_H
@@ -92,8 +93,8 @@ struct sealed {
 };
 
 /*
- * Opens and verifies table and index. -ENOENT there is no table; -EBADMSG damage: ERR names file and why; -EIO.
- * WITH_DATA: the part itself, too, whose size must be the table's length.
+ * Opens and verifies table and index. -ENOENT there is no table; -EBADMSG damage: ERR names file
+ * and why; -EIO. WITH_DATA: the part itself, too, whose size must be the table's length.
  */
 MUST_CHECK int sealed_open(struct disk *disk, const struct uuid *segment, uint64_t start,
 			   bool with_data, struct reterr *err, struct sealed **ret);
@@ -104,7 +105,8 @@ MUST_CHECK int sealed_page_sum(const struct sealed *sealed, uint64_t page, struc
 MUST_CHECK int sealed_mib_sum(const struct sealed *sealed, uint64_t mib, struct hash *ret);
 
 /*
- * The frames whose headers end in the part, from the first at or after stream offset FROM: up to COUNT of them.
+ * The frames whose headers end in the part, from the first at or after stream offset FROM: up to
+ * COUNT of them.
  */
 MUST_CHECK int sealed_frames(const struct sealed *sealed, uint64_t from,
 			     struct engine_frame *frames, size_t count, size_t *ret);
@@ -128,14 +130,18 @@ struct seal_request {
 };
 
 /*
- * Verifies every entry of the part, writes index and table, and cuts the part to its length, in the order that
- * a crash between any two steps can bear. Sealing a part again that has a valid table only redoes the cut.
+ * Verifies every entry of the part, writes index and table, and cuts the part to its length, in the
+ * order that a crash between any two steps can bear. Sealing a part again that has a valid table
+ * only redoes the cut.
  * -EBADMSG the part is damaged: nothing was written; ERR names the byte.
  */
 MUST_CHECK int seal_part(const struct seal_request *request, struct sealed_header *ret,
 			 struct reterr *err);
 
-/* The last step of sealing, if a crash has left it out: cuts the file of a sealed part to LENGTH bytes. */
+/*
+ * The last step of sealing, if a crash has left it out: cuts the file of a sealed part to LENGTH
+ * bytes.
+ */
 MUST_CHECK int seal_cut(struct disk *disk, const struct uuid *segment, uint64_t start,
 			uint64_t length, struct reterr *err);
 

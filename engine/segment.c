@@ -1,4 +1,7 @@
-/* The tables of segments: by number (read without a lock), by UUID, and the list of those with open parts. */
+/*
+ * The tables of segments: by number (read without a lock), by UUID, and the list of those with open
+ * parts.
+ */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -447,7 +450,9 @@ int segment_clear_way(struct engine_segment *segment, struct reterr *err)
 	return 0;
 }
 
-/* Takes all flags: nobody writes, seals or commits. -EBUSY it has writers; -ENOENT it was removed. */
+/*
+ * Takes all flags: nobody writes, seals or commits. -EBUSY it has writers; -ENOENT it was removed.
+ */
 static int take_for_removal(struct engine_segment *segment)
 {
 	int r = 0;
@@ -511,7 +516,10 @@ int engine_segment_remove(struct engine *e, struct engine_segment *segment)
 		r = segment_record(segment, CATALOGUE_REMOVED, NULL);
 	if (r == 0) {
 		forget_parts(segment);
-		/* It is gone in any case: a segment of the same UUID, or the next open, tries again. */
+		/*
+		 * It is gone in any case: a segment of the same UUID, or the next open, tries
+		 * again.
+		 */
 		if (segment->files_left)
 			(void)!segment_remove_files(segment);
 	}

@@ -153,7 +153,10 @@ int engine_import_from(struct engine *e, const struct uuid *uuid, uint64_t size,
 	if (r < 0)
 		return r;
 
-	/* Until all is sealed the catalogue says "open", and recovery removes what a crash left half done. */
+	/*
+	 * Until all is sealed the catalogue says "open", and recovery removes what a crash left
+	 * half done.
+	 */
 	segment_lock(segment);
 	segment->importing = true;
 	segment_unlock(segment);

@@ -78,8 +78,8 @@ static int make_file(struct wal *wal)
 	part_path(PART_DATA, &wal->segment, wal->start, path);
 	int r = make_directory(wal);
 	/*
-	 * What is there is a part that never held a durable byte: of a crash, or poisoned just now. That one may still be
-	 * written to, so that it must not be the same file.
+	 * What is there is a part that never held a durable byte: of a crash, or poisoned just now.
+	 * That one may still be written to, so that it must not be the same file.
 	 */
 	if (r == 0)
 		r = disk_unlink(wal->disk, path);

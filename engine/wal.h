@@ -1,6 +1,6 @@
 /*
- * The open part of a segment: bytes wait in memory until a commit has written them, together with one entry of the
- * commit table (part_format.h), and flushed the file once.
+ * The open part of a segment: bytes wait in memory until a commit has written them, together with
+ * one entry of the commit table (part_format.h), and flushed the file once.
  *
  * Offsets in this file are physical: from the start of the part.
  *
@@ -9,16 +9,19 @@
  *
  * Invariants
  * 1. buffered <= durable <= accepted <= reserved <= data_size; buffered is a multiple of a page.
- * 2. The memory of a byte below accepted never changes; it is released only by the commit that made it durable, or after.
+ * 2. The memory of a byte below accepted never changes; it is released only by the commit that made
+ *    it durable, or after.
  * 3. At most one commit is prepared at a time: the segment's COMMITTING flag is its owner.
- * 4. No block is in flight twice: data are written ahead only behind the commit in flight, and a commit waits for the slice
- *    that is on its way.
- * 5. Zero-writing ahead never touches a block below ZEROED, a commit never one beyond it while ZEROING is set; the same
- *    holds for the table, its TABLE_ZEROED and TABLE_ZEROING.
- * 6. A part ends, or is replaced, only when no slice is on its way: nothing is written behind what was sealed.
+ * 4. No block is in flight twice: data are written ahead only behind the commit in flight, and a
+ *    commit waits for the slice that is on its way.
+ * 5. Zero-writing ahead never touches a block below ZEROED, a commit never one beyond it while
+ *    ZEROING is set; the same holds for the table, its TABLE_ZEROED and TABLE_ZEROING.
+ * 6. A part ends, or is replaced, only when no slice is on its way: nothing is written behind what
+ *    was sealed.
  *
- * Locks: "L" functions are called with the segment's lock held and do no I/O; the others without it, by the thread
- * that owns the segment's APPENDING (wal_open, wal_reserve), COMMITTING (wal_commit_build) or zeroing flag.
+ * Locks: "L" functions are called with the segment's lock held and do no I/O; the others without
+ * it, by the thread that owns the segment's APPENDING (wal_open, wal_reserve), COMMITTING
+ * (wal_commit_build) or zeroing flag.
  */
 #ifndef PROTOFS_ENGINE_WAL_H
 #define PROTOFS_ENGINE_WAL_H
@@ -63,7 +66,10 @@ struct wal {
 	bool zeroing;         /* [zero_from, zero_to) is being written */
 	uint64_t zero_from, zero_to;
 	bool small_commits; /* the last commit was one: zeros ahead pay */
-	/* Whole blocks behind the durable bytes that are written already, but neither flushed nor in an entry. */
+	/*
+	 * Whole blocks behind the durable bytes that are written already, but neither flushed nor
+	 * in an entry.
+	 */
 	uint64_t ahead_from, ahead_to;
 	bool ahead_writing; /* a slice that begins at AHEAD_TO is on its way */
 	uint32_t entries;   /* slots taken */
@@ -94,23 +100,24 @@ struct wal {
 };
 
 /*
- * Makes the file of a new part and all that its first commit needs, durably, but not yet the catalogue's record.
- * HEAD: see part_sums_new. -ENOSPC and the disk's errors; ERR says what failed.
+ * Makes the file of a new part and all that its first commit needs, durably, but not yet the
+ * catalogue's record. HEAD: see part_sums_new. -ENOSPC and the disk's errors; ERR says what failed.
  */
 MUST_CHECK int wal_open(struct disk *disk, struct pool *pool, const struct part_geometry *geometry,
 			const struct uuid *segment, uint64_t start, uint32_t epoch,
 			const void *head, struct reterr *err, struct wal **ret);
 /*
- * The same for a part that a crash left open: scans it, and holds what it finds for reading, until it is sealed. FRAMES
- * is the state of the frames at START, and at the end of the part afterwards. SCAN tells of torn and damaged entries. No byte is
- * written.
+ * The same for a part that a crash left open: scans it, and holds what it finds for reading, until
+ * it is sealed. FRAMES is the state of the frames at START, and at the end of the part afterwards.
+ * SCAN tells of torn and damaged entries. No byte is written.
  */
 struct part_scan;
 MUST_CHECK int wal_recover(struct disk *disk, struct pool *pool, struct part_scan *scan,
 			   const void *head, struct frame_scan *frames, struct wal **ret);
 /*
- * Writes the last commit of a recovered part once more and flushes it: its flush may have failed before the daemon
- * died, and what the page cache still shows is then on no disk. All earlier ones had been flushed before it was written.
+ * Writes the last commit of a recovered part once more and flushes it: its flush may have failed
+ * before the daemon died, and what the page cache still shows is then on no disk. All earlier ones
+ * had been flushed before it was written.
  */
 MUST_CHECK int wal_rewrite_last(struct wal *wal);
 void wal_free(struct wal *wal); /* accepts NULL; closes the file, drops what is not durable */
@@ -143,7 +150,10 @@ void wal_shrink(struct wal *wal);
 /* L: the bytes that are not durable have moved to another part, for good. */
 void wal_forget_pending(struct wal *wal);
 
-/* L: whether a slice that is being written ahead, zeros or data, stands in the way of a commit of all that is accepted. */
+/*
+ * L: whether a slice that is being written ahead, zeros or data, stands in the way of a commit of
+ * all that is accepted.
+ */
 bool wal_ahead_in_the_way(const struct wal *wal);
 /* L: whether any slice is on its way. */
 bool wal_ahead_busy(const struct wal *wal);
