@@ -771,12 +771,14 @@ def progress_is_for_terminals():
     with Store() as store, temporary_dir() as base:
         put(store, random_bytes(MIB))
         check_eq(protofs("scrub", store).err, "", "stderr of scrub without a terminal")
-        write(f"{base}/large", bytes(256 * MIB))
+        with open(f"{base}/large", "wb") as large:
+            large.truncate(1536 * MIB)  # a bar appears after 0.3 s: no disk is that fast
         terminal = ["script", "-qec"]
         out = run([*terminal, f"{PROTOFS} put {store} {base}/large", "/dev/null"], text=False, timeout=120).out
         check_in(b"\r\x1b[K", out, "a bar on a terminal")
         check(re.search(rb"\d+ % [#.]+", out), f"a bar on a terminal: {out[:300]!r}")
         check(re.fullmatch(rb"[0-9a-f]{8}-[0-9a-f-]{27}/0\s*", out.split(b"\x1b[K")[-1]), f"the end: {out[-200:]!r}")
+        os.truncate(f"{base}/large", 512 * MIB)
         out = run([*terminal, f"{PROTOFS} put -q {store} {base}/large", "/dev/null"], text=False, timeout=120).out
         check(b"\x1b" not in out, "a bar under -q")
 
