@@ -11,7 +11,8 @@
 
 /* ---- Parts come and go ---------------------------------------------------------------------- */
 
-static int record_new_part(struct engine_segment *segment, struct wal *wal, struct reterr *err)
+/* The catalogue knows of the part already: from now on bytes can go there. */
+static int adopt_new_part(struct engine_segment *segment, struct wal *wal)
 {
 	struct part *part;
 	int r = part_new(wal->start, UINT64_MAX, wal, &part);
@@ -21,32 +22,15 @@ static int record_new_part(struct engine_segment *segment, struct wal *wal, stru
 	}
 	segment_lock(segment);
 	r = segment_push_part(segment, part);
-	if (r == 0)
+	if (r == 0) {
 		segment->wal = wal;
-	segment_unlock(segment);
-	if (r < 0) {
-		part_unref(part);
-		return r;
-	}
-
-	r = segment_record(segment, CATALOGUE_OPEN, err);
-	segment_lock(segment);
-	if (r < 0) {
-		segment->wal = NULL;
-		segment->part_count--;
-	} else {
 		segment->state = ENGINE_SEGMENT_OPEN;
 		segment->registered = true;
 		segment->epoch_raised = true;
 	}
 	segment_unlock(segment);
-	if (r < 0) {
-		/* Nobody will look for the file, in which there is nothing. */
-		char path[DISK_PATH_MAX];
-		part_path(PART_DATA, &segment->uuid, part->start, path);
+	if (r < 0)
 		part_unref(part);
-		(void)!disk_unlink(segment->engine->disk, path);
-	}
 	return r;
 }
 
@@ -86,13 +70,19 @@ static int begin_part(struct engine_segment *segment, struct reterr *err)
 	uint32_t epoch = segment->epoch;
 	segment_unlock(segment);
 
+	/*
+	 * The record comes before the file: recovery then knows where to look for what a crash
+	 * leaves of it. A record without a file means nothing.
+	 */
 	r = segment_read_head(segment, start, &head, err);
+	if (r == 0)
+		r = segment_record(segment, CATALOGUE_OPEN, err);
 	if (r == 0)
 		r = wal_open(e->disk, e->pool, &e->geometry, &segment->uuid, start, epoch, head,
 			     err, &wal);
 	free(head);
 	if (r == 0)
-		r = record_new_part(segment, wal, err);
+		r = adopt_new_part(segment, wal);
 	if (r < 0)
 		return r;
 	segment_list_open(segment);

@@ -388,8 +388,12 @@ static int finish_segments(struct engine *e, struct reterr *err)
 			(void)!segment_remove_files(segment);
 		if (!segment || segment->state != ENGINE_SEGMENT_OPEN)
 			continue;
-		/* Its epoch stays 1, unless repair had it opened again. */
-		if (segment->class == ENGINE_CLASS_RESTORED && segment->epoch <= 1)
+		/*
+		 * A restored one's epoch stays 1, unless repair had it opened again. One without a byte
+		 * is as if nobody had begun it.
+		 */
+		bool half = segment->class == ENGINE_CLASS_RESTORED && segment->epoch <= 1;
+		if (half || segment->length == 0)
 			r = engine_segment_remove(e, segment);
 		else
 			r = seal_recovered(segment, err);

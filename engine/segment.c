@@ -214,6 +214,8 @@ int segment_record(struct engine_segment *segment, enum catalogue_state state, s
 {
 	segment_lock(segment);
 	struct part *last = segment->part_count ? segment->parts[segment->part_count - 1] : NULL;
+	/* Without an open part an OPEN record announces the next one. */
+	bool announced = state == CATALOGUE_OPEN && !segment->wal;
 	struct catalogue_record record = {
 		.uuid = segment->uuid,
 		.number = segment->number,
@@ -221,7 +223,9 @@ int segment_record(struct engine_segment *segment, enum catalogue_state state, s
 		.epoch = segment->epoch,
 		.class = (uint8_t)segment->class,
 		.state = (uint8_t)state,
-		.part_start = last ? last->start : 0,
+		.part_start = announced ? segment->length
+			      : last    ? last->start
+					: 0,
 		.created_ns = segment->created_ns,
 		.modified_ns = segment->modified_ns,
 		.born_root = segment->born_root,

@@ -63,7 +63,7 @@ static bool check_crash(const struct trial *trial, const struct engine_model *mo
 	struct disk *crashed = sim_disk_crash(disk, trial->crash);
 	engine_model_check(copy, crashed);
 	if (!engine_model_problem(copy))
-		engine_model_go_on(copy, crashed, true);
+		engine_model_go_on(copy, crashed, false);
 	bool good = report(trial, "after it", copy);
 	disk_free(crashed);
 	engine_model_free(copy);
