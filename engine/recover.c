@@ -92,8 +92,10 @@ static int adopt(struct engine_segment *segment, uint64_t start, uint64_t end, s
 	return r;
 }
 
-static int adopt_sealed(struct engine_segment *segment, const struct sealed_header *header)
+static int adopt_sealed(struct engine_segment *segment, const struct sealed *sealed)
 {
+	const struct sealed_header *header = &sealed->header;
+	uint64_t last = segment->frames.current; /* the last frame that begins in what there is */
 	uint8_t carry[ENGINE_FRAME_HEADER_SIZE] = {0};
 	uint64_t end = header->start + header->length;
 	size_t got = 0;
@@ -111,8 +113,11 @@ static int adopt_sealed(struct engine_segment *segment, const struct sealed_head
 		segment->frames.bad = true;
 		return 0;
 	}
+	r = sealed_last_frame(sealed, &last);
 	frame_scan_init(&segment->frames, end, header->frames_next, carry);
-	return 0;
+	if (header->frames_next > end) /* it is not whole yet */
+		segment->frames.current = last;
+	return r == -ENOENT ? 0 : r;
 }
 
 static int damage_at(struct engine_segment *segment, uint64_t at, const char *why)
@@ -140,9 +145,8 @@ static int recover_part(struct engine_segment *segment, uint64_t start, uint64_t
 
 	int r = sealed_open(e->disk, &segment->uuid, start, false, &err, &sealed);
 	if (r == 0) {
-		struct sealed_header header = sealed->header;
+		r = adopt_sealed(segment, sealed);
 		sealed_close(sealed);
-		r = adopt_sealed(segment, &header);
 		return r < 0 ? r : 1;
 	}
 	if (r == -EBADMSG || r == -EIO)

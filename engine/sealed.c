@@ -290,3 +290,23 @@ int sealed_frames(const struct sealed *sealed, uint64_t from, struct engine_fram
 	*ret = found;
 	return 0;
 }
+
+int sealed_last_frame(const struct sealed *sealed, uint64_t *ret_offset)
+{
+	const struct sealed_header *h = &sealed->header;
+	struct engine_frame frames[64];
+	uint64_t position, from;
+	size_t count;
+
+	if (h->frame_count == 0)
+		return -ENOENT;
+	int r = find_start(sealed, h->page_count - 1u, &position, &from);
+	while (r == 0) {
+		r = sealed_frames(sealed, from, frames, ARRAY_SIZE(frames), &count);
+		if (r < 0 || count == 0)
+			break;
+		*ret_offset = frames[count - 1].offset;
+		from = *ret_offset + 1;
+	}
+	return r;
+}

@@ -111,6 +111,9 @@ MUST_CHECK int sealed_mib_sum(const struct sealed *sealed, uint64_t mib, struct 
 MUST_CHECK int sealed_frames(const struct sealed *sealed, uint64_t from,
 			     struct engine_frame *frames, size_t count, size_t *ret);
 
+/* Where the last of them begins. -ENOENT the part has none. */
+MUST_CHECK int sealed_last_frame(const struct sealed *sealed, uint64_t *ret_offset);
+
 /* ---- Writing: what seal.c does with an ended part ------------------------------------------- */
 
 struct seal_request {

@@ -385,6 +385,37 @@ static void *race(void *arg)
 	return NULL;
 }
 
+START_TEST(a_frame_that_is_not_whole_survives_seal_and_crash)
+{
+	struct engine_segment *segment = new_foreign();
+	struct uuid uuid = *engine_segment_uuid(segment);
+	uint8_t header[] = {100, 0, 0, 0, 0, 0, 0, 0, 0};
+	uint8_t payload[100] = {1};
+	struct engine_segment_info info;
+
+	/* A sealed part that ends inside a frame, and an open one behind it. */
+	struct iovec iov = {.iov_base = header, .iov_len = sizeof(header)};
+	ck_assert_int_eq(engine_segment_append(e, segment, &iov, 1, NULL), 0);
+	ck_assert_int_eq(engine_seal(e, NULL, NULL), 0);
+	iov = (struct iovec){.iov_base = payload, .iov_len = 40};
+	ck_assert_int_eq(engine_segment_append(e, segment, &iov, 1, NULL), 0);
+	engine_abandon(e); /* before a byte of the second part was committed */
+	open_engine_with(NULL);
+	segment = engine_segment_find(e, &uuid);
+	engine_segment_info(e, segment, &info);
+	ck_assert_uint_eq(info.length, sizeof(header));
+	ck_assert_uint_eq(info.frames_end, 0);
+	close_engine();
+	open_engine_with(NULL);
+	segment = engine_segment_find(e, &uuid);
+	engine_segment_info(e, segment, &info);
+	ck_assert_uint_eq(info.frames_end, 0);
+	iov = (struct iovec){.iov_base = payload, .iov_len = sizeof(payload)};
+	ck_assert_int_eq(engine_segment_append(e, segment, &iov, 1, NULL), 0);
+	ck_assert_uint_eq(count_frames(segment), 1);
+}
+END_TEST
+
 START_TEST(one_publisher_wins_each_race)
 {
 	pthread_t threads[RACERS];
@@ -573,6 +604,7 @@ int main(void)
 	tcase_add_test(tc, a_root_is_published_by_compare_and_swap);
 	tcase_add_test(tc, a_dangling_root_is_held_until_its_bytes_come);
 	tcase_add_test(tc, strict_root_refuses_a_dangling_one);
+	tcase_add_test(tc, a_frame_that_is_not_whole_survives_seal_and_crash);
 	tcase_add_test(tc, one_publisher_wins_each_race);
 	tcase_add_test(tc, concurrent_committers_all_return);
 	tcase_add_test(tc, bytes_that_nobody_waits_for_become_durable);
