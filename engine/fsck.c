@@ -53,12 +53,12 @@ static int check_pages(struct fsck *f, const struct sealed *sealed)
 			f->result.bytes_verified += size;
 			continue;
 		}
-		(void)reterr_set(&finding, -EBADMSG,
-				 "segment %s: bytes %" PRIu64 " to %" PRIu64 " %s; restore them from a "
-				 "backup",
-				 uuid_format(&h->segment, text), h->start + at,
-				 h->start + at + size,
-				 read == 0 ? "do not match their checksum" : "cannot be read");
+		(void)reterr_set(
+			&finding, -EBADMSG,
+			"segment %s: bytes %" PRIu64 " to %" PRIu64 " %s; restore them from a "
+			"backup",
+			uuid_format(&h->segment, text), h->start + at, h->start + at + size,
+			read == 0 ? "do not match their checksum" : "cannot be read");
 		fsck_found(f, &finding);
 	}
 	free(page);
@@ -66,8 +66,8 @@ static int check_pages(struct fsck *f, const struct sealed *sealed)
 }
 
 /* 1: a valid sealed part; 0: no table, so an open one; FINDING is set for a damaged one. */
-static int check_sealed(struct fsck *f, struct fsck_segment *segment, uint64_t start, uint64_t *ret_end,
-			struct reterr *finding)
+static int check_sealed(struct fsck *f, struct fsck_segment *segment, uint64_t start,
+			uint64_t *ret_end, struct reterr *finding)
 {
 	struct sealed *sealed;
 
@@ -111,10 +111,11 @@ static int check_open(struct fsck *f, struct fsck_segment *segment, uint64_t sta
 	if (scan.torn && !scan.damaged)
 		f->result.torn_bytes++;
 	if (scan.copy_damaged) {
-		(void)reterr_set(&finding, -EBADMSG,
-				 "segment %s: a copy of the commit table of the part at byte %" PRIu64
-				 " is damaged; the other one serves",
-				 uuid_format(&segment->record.uuid, text), start);
+		(void)reterr_set(
+			&finding, -EBADMSG,
+			"segment %s: a copy of the commit table of the part at byte %" PRIu64
+			" is damaged; the other one serves",
+			uuid_format(&segment->record.uuid, text), start);
 		fsck_found(f, &finding);
 	}
 	if (!scan.damaged)
@@ -310,8 +311,9 @@ int fsck_check(struct fsck *f, struct reterr *err)
 	f->geometry = part_geometry_of(f->superblock.block_size);
 	if (f->superblock.bad_copies) {
 		struct reterr finding;
-		(void)reterr_set(&finding, -EBADMSG,
-				 "superblock: one of its two copies is damaged; the other one serves");
+		(void)reterr_set(
+			&finding, -EBADMSG,
+			"superblock: one of its two copies is damaged; the other one serves");
 		fsck_found(f, &finding);
 	}
 	r = check_catalogue(f);

@@ -12,11 +12,11 @@
 
 struct fsck_segment {
 	struct catalogue_record record;
-	uint64_t length;	/* bytes from 0 that verify, or that a bad table vouched for */
-	bool damaged;		/* nothing can follow LENGTH: an open part is to be cut */
+	uint64_t length;        /* bytes from 0 that verify, or that a bad table vouched for */
+	bool damaged;           /* nothing can follow LENGTH: an open part is to be cut */
 	uint64_t damaged_start; /* of the part in which the damage lies */
-	unsigned bad_tables;	/* sealed parts whose table or index is damaged */
-	bool open;		/* its last part is an open one, which begins at OPEN_START */
+	unsigned bad_tables;    /* sealed parts whose table or index is damaged */
+	bool open;              /* its last part is an open one, which begins at OPEN_START */
 	uint64_t open_start;
 	uint64_t needed; /* above LENGTH: a root needs the bytes up to here */
 };
@@ -32,7 +32,7 @@ struct fsck {
 	bool catalogue_damaged;
 	bool catalogue_changed; /* by repair: records are to be written again */
 	bool roots_damaged;
-	bool root_broken; /* bytes of one of the newest roots are missing */
+	bool root_broken;     /* bytes of one of the newest roots are missing */
 	uint64_t done, total; /* bytes, for progress */
 };
 

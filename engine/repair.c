@@ -138,8 +138,10 @@ static int cut_open_part(struct fsck *f, struct fsck_segment *segment)
 		if (r == 0)
 			r = zero_entries(f, scan.file, scan.entries);
 		if (r == 0)
-			fsck_fixed(f, "segment %s ends at byte %" PRIu64 " now; what was behind is in %s",
-			      uuid_format(&segment->record.uuid, text), at, lost);
+			fsck_fixed(f,
+				   "segment %s ends at byte %" PRIu64
+				   " now; what was behind is in %s",
+				   uuid_format(&segment->record.uuid, text), at, lost);
 	}
 	disk_close(scan.file);
 	return r;
@@ -185,8 +187,10 @@ static int move_parts_from(struct fsck *f, struct fsck_segment *segment, uint64_
 			continue;
 		r = move_part_away(f, &segment->record.uuid, list.starts[i]);
 		if (r == 0)
-			fsck_fixed(f, "segment %s: the part at byte %" PRIu64 " is in " LOST_FOUND " now",
-			      uuid_format(&segment->record.uuid, text), list.starts[i]);
+			fsck_fixed(f,
+				   "segment %s: the part at byte %" PRIu64 " is in " LOST_FOUND
+				   " now",
+				   uuid_format(&segment->record.uuid, text), list.starts[i]);
 	}
 	free(list.starts);
 	return r;
@@ -224,7 +228,8 @@ static int verify_by_table(struct reseal *reseal, bool *ret_has_table)
 								  : PART_PAGE_SIZE;
 			r = disk_read_full(reseal->file, reseal->piece, n, at);
 			struct hash sum = hash_of(reseal->piece, n);
-			if (r == 0 && memcmp(sum.bytes, sums + (size_t)i * HASH_SIZE, HASH_SIZE) != 0)
+			if (r == 0 &&
+			    memcmp(sum.bytes, sums + (size_t)i * HASH_SIZE, HASH_SIZE) != 0)
 				r = -EBADMSG;
 		}
 	}
@@ -277,7 +282,8 @@ static int drop_table(struct reseal *reseal)
 	return r == -ENOENT ? 0 : r;
 }
 
-static int unseal_part(struct fsck *f, struct fsck_segment *segment, uint64_t start, uint64_t length)
+static int unseal_part(struct fsck *f, struct fsck_segment *segment, uint64_t start,
+		       uint64_t length)
 {
 	char path[DISK_PATH_MAX], text[UUID_TEXT_LENGTH + 1];
 	struct reseal reseal = {
@@ -298,9 +304,13 @@ static int unseal_part(struct fsck *f, struct fsck_segment *segment, uint64_t st
 	if (r == 0)
 		r = drop_table(&reseal);
 	if (r == 0)
-		fsck_fixed(f, "segment %s: the part at byte %" PRIu64 " is sealed anew at the next open%s",
-		      uuid_format(&reseal.segment, text), start,
-		      has_table ? "" : "; its bytes could not be verified and were taken as they are");
+		fsck_fixed(
+			f,
+			"segment %s: the part at byte %" PRIu64
+			" is sealed anew at the next open%s",
+			uuid_format(&reseal.segment, text), start,
+			has_table ? ""
+				  : "; its bytes could not be verified and were taken as they are");
 	free(reseal.piece);
 	disk_close(reseal.file);
 	/* A page that does not verify has been reported: its table is what still tells. */
@@ -318,7 +328,8 @@ static int unseal_bad_parts(struct fsck *f, struct fsck_segment *segment)
 		uint64_t start = list.starts[i];
 		uint64_t end = i + 1 < list.count ? list.starts[i + 1] : segment->length;
 		struct sealed *sealed;
-		int judged = sealed_open(f->disk, &segment->record.uuid, start, false, NULL, &sealed);
+		int judged =
+			sealed_open(f->disk, &segment->record.uuid, start, false, NULL, &sealed);
 		if (judged == 0)
 			sealed_close(sealed);
 		if (judged == -EBADMSG && end > start)
@@ -344,7 +355,8 @@ static int repair_segment(struct fsck *f, struct fsck_segment *segment)
 	if (segment->bad_tables || segment->damaged) {
 		/* Recovery goes through its parts again and says what it ends up with. */
 		segment->record.state = CATALOGUE_OPEN;
-		segment->record.epoch++; /* tells a restored segment from an import that was cut short */
+		segment->record
+			.epoch++; /* tells a restored segment from an import that was cut short */
 		segment->record.part_start = 0;
 		segment->record.length = 0;
 		segment->record.frames_next = 0;
