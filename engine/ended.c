@@ -70,7 +70,8 @@ static int seal_one(struct engine_segment *segment, struct part *part, struct pa
 				       .segment = segment->uuid,
 				       .start = part->start,
 				       .limit = part->end,
-				       .length_min = part->end - part->start};
+				       .length_min = part->end - part->start,
+				       .cached = part->wal->recovered};
 
 	int r = frames_before(segment, before, part->start, &request, carry, err);
 	if (r == 0)

@@ -324,7 +324,8 @@ int seal_part(const struct seal_request *request, struct sealed_header *ret, str
 	char path[DISK_PATH_MAX];
 
 	part_path(PART_DATA, &request->segment, request->start, path);
-	int r = disk_open(request->disk, path, DISK_WRITE | DISK_READ_ONCE, &data);
+	int r = disk_open(request->disk, path, DISK_WRITE | (request->cached ? 0 : DISK_READ_ONCE),
+			  &data);
 	if (r < 0)
 		return reterr_set(err, r, "%s: %s", path, strerror(-r));
 

@@ -126,7 +126,8 @@ struct seal_request {
 	uint64_t header_start; /* where the frame header begins that is the next to come */
 	const uint8_t *header; /* its first bytes, as far as they lie before START */
 	bool frames_bad;       /* nothing parses any more since an earlier part */
-	const void *head;      /* the segment's bytes from the last MiB boundary to START */
+	bool cached; /* recovery has just read and verified its bytes: once more, from the page cache */
+	const void *head; /* the segment's bytes from the last MiB boundary to START */
 	void (*pause)(
 		void *arg); /* called now and then, so that sealing never stands before a commit; may be NULL */
 	void *pause_arg;

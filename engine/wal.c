@@ -187,7 +187,7 @@ int wal_recover(struct disk *disk, struct pool *pool, struct part_scan *scan, co
 	part_path(PART_DATA, &scan->segment, scan->start, path);
 	int r = make_memory(wal, head);
 	if (r == 0)
-		r = disk_open(disk, path, DISK_READ | DISK_READ_ONCE, &wal->file);
+		r = disk_open(disk, path, DISK_READ, &wal->file); /* sealing reads it again */
 	scan->file = wal->file;
 	scan->bytes = recovered_bytes;
 	scan->arg = &recovering;
@@ -201,6 +201,7 @@ int wal_recover(struct disk *disk, struct pool *pool, struct part_scan *scan, co
 	}
 	wal->entries = scan->entries;
 	wal->commit_from = scan->last_from;
+	wal->recovered = true;
 	*ret = wal;
 	return 0;
 }

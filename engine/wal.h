@@ -72,7 +72,8 @@ struct wal {
 	 */
 	uint64_t ahead_from, ahead_to;
 	bool ahead_writing; /* a slice that begins at AHEAD_TO is on its way */
-	uint32_t entries;   /* slots taken */
+	bool recovered;   /* by wal_recover: its bytes were just read, they are in the page cache */
+	uint32_t entries; /* slots taken */
 	uint8_t *chunks[WAL_CHUNKS_MAX];
 	unsigned chunk_count;
 	uint64_t chunk_base; /* physical offset of chunks[0]; a multiple of a block */
