@@ -38,6 +38,8 @@ enum disk_open_flags {
 	 * disk can. All others are as without it.
 	 */
 	DISK_READ_ONCE = 1 << 4,
+	/* Reads have the size that is wanted: each is one request to the disk, without read-ahead. */
+	DISK_READ_EXACT = 1 << 5,
 };
 
 struct disk;

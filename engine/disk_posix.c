@@ -68,6 +68,9 @@ static int posix_open(struct disk *base, const char *path, unsigned flags, struc
 		free(file);
 		return r;
 	}
+	/* Advice: a long read is then one request, however small the device's read-ahead is. */
+	if (flags & DISK_READ_EXACT)
+		(void)posix_fadvise(file->fd, 0, 0, POSIX_FADV_RANDOM);
 	/* Where this fails, reads go the ordinary way. */
 	if ((flags & DISK_READ_ONCE) && !disk->no_direct)
 		file->once_fd =

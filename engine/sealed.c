@@ -129,7 +129,7 @@ static int open_data(struct sealed *sealed, struct disk *disk, struct reterr *er
 	uint64_t size;
 
 	part_path(PART_DATA, &h->segment, h->start, path);
-	int r = disk_open(disk, path, DISK_READ, &sealed->data);
+	int r = disk_open(disk, path, DISK_READ | DISK_READ_EXACT, &sealed->data);
 	if (r == -ENOENT)
 		return reterr_set(err, -EBADMSG, "%s: the sealed part is missing", path);
 	if (r == 0)
