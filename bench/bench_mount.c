@@ -3,6 +3,7 @@
  *
  *   bench_mount append --ours MNT/space --base DIR     append 4 KiB + fsync
  *   bench_mount publish --ours MNT/space --base DIR    ProtoDB's whole publish sequence
+ *   bench_mount publish-pages ...                      the same, reading the root's segment each time
  *   bench_mount write-publish ...                      the same, each with an atom appended before
  *   bench_mount hot --ours MNT/atoms/UUID --base NULL  open + read + close, read, stat of atoms read before
  *   bench_mount atoms --ours MNT/space --count N --size BYTES
@@ -13,6 +14,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -83,7 +85,7 @@ static int write_publish(void *arg, unsigned thread)
 	return r < 0 ? r : client_publish(arg);
 }
 
-static int measure_publish(const struct options *options, const char *row,
+static int measure_publish(const struct options *options, const char *row, bool reads_pages,
 			   int (*op)(void *arg, unsigned thread))
 {
 	struct client ours, base;
@@ -97,17 +99,23 @@ static int measure_publish(const struct options *options, const char *row,
 	int r = client_open(&ours, options->path_ours);
 	if (r == 0)
 		r = client_open(&base, options->path_base);
+	ours.reads_pages = base.reads_pages = reads_pages;
 	return r < 0 ? r : batch_run(&plan, sides, ARRAY_SIZE(sides));
 }
 
 static int run_publish(const struct options *options)
 {
-	return measure_publish(options, "mount-publish", publish);
+	return measure_publish(options, "mount-publish", false, publish);
+}
+
+static int run_publish_pages(const struct options *options)
+{
+	return measure_publish(options, "mount-publish-pages", true, publish);
 }
 
 static int run_write_publish(const struct options *options)
 {
-	return measure_publish(options, "mount-write-publish", write_publish);
+	return measure_publish(options, "mount-write-publish", false, write_publish);
 }
 
 /* ---- Hot atoms ------------------------------------------------------------------------------ */
@@ -234,6 +242,7 @@ int main(int argc, char **argv)
 {
 	static const struct verb verbs[] = {{"append", run_append},
 					    {"publish", run_publish},
+					    {"publish-pages", run_publish_pages},
 					    {"write-publish", run_write_publish},
 					    {"hot", run_hot},
 					    {"atoms", run_atoms}};

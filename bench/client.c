@@ -58,12 +58,9 @@ static int read_twice(int fd, void *data, size_t size, size_t *ret)
 	return 0;
 }
 
-/* space_root, then the page of the segment that it points into. */
-static int read_root(const struct client *client)
+static int read_root(const struct client *client, unsigned long long *ret_offset)
 {
-	static uint8_t page[PAGE_SIZE_READ];
 	char text[ROOT_READ_SIZE + 1], segment[64];
-	unsigned long long offset;
 	size_t size;
 
 	int fd = open_name(client, "space_root", O_RDONLY, 0);
@@ -74,21 +71,41 @@ static int read_root(const struct client *client)
 	if (r < 0)
 		return r;
 	text[size] = '\0';
-	if (sscanf(text, "{\"transaction_id\": \"%36s\", \"offset\": %llu}", segment, &offset) != 2)
+	if (sscanf(text, "{\"transaction_id\": \"%36s\", \"offset\": %llu}", segment, ret_offset) !=
+	    2)
 		return -EINVAL;
 	segment[strcspn(segment, "\"")] = '\0';
-	if (strcmp(segment, client->segment) != 0)
-		return -ESTALE;
+	return strcmp(segment, client->segment) == 0 ? 0 : -ESTALE;
+}
 
-	fd = open_name(client, segment, O_RDONLY, 0);
+static int read_page(const struct client *client, unsigned long long offset)
+{
+	static uint8_t page[PAGE_SIZE_READ];
+	size_t size = 0;
+
+	int fd = open_name(client, client->segment, O_RDONLY, 0);
 	if (fd < 0)
 		return fd;
 	off_t at = (off_t)(offset - offset % PAGE_SIZE_READ);
-	r = lseek(fd, at, SEEK_SET) < 0 ? -errno : read_twice(fd, page, sizeof(page), &size);
+	int r = lseek(fd, at, SEEK_SET) < 0 ? -errno : read_twice(fd, page, sizeof(page), &size);
 	(void)close(fd);
 	if (r < 0)
 		return r;
 	return size > offset % PAGE_SIZE_READ ? 0 : -ENODATA;
+}
+
+static int read_current(const struct client *client)
+{
+	unsigned times = client->reads_pages ? 2 : 4;
+	unsigned long long offset;
+	int r = 0;
+
+	for (unsigned i = 0; r == 0 && i < times; i++) {
+		r = read_root(client, &offset);
+		if (r == 0 && client->reads_pages)
+			r = read_page(client, offset);
+	}
+	return r;
 }
 
 static int write_temporary(const struct client *client, const char *name)
@@ -143,9 +160,7 @@ int client_publish(struct client *client)
 
 	int r = flock(lock, LOCK_EX | LOCK_NB) < 0 ? -errno : 0;
 	if (r == 0 && client->commits > 0)
-		r = read_root(client);
-	if (r == 0 && client->commits > 0)
-		r = read_root(client);
+		r = read_current(client);
 	if (r == 0)
 		r = replace_root(client);
 	if (flock(lock, LOCK_UN) < 0 && r == 0)

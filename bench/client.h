@@ -3,15 +3,17 @@
  * and 1 rename for a commit.
  *
  *   lock      open space_root.lock O_RDWR|O_CREAT 0777, flock LOCK_EX|LOCK_NB
- *   read      open space_root, read 8192 until 0, close; open the root's segment, seek to the page, read
- *             1 MiB, read again as it was short, close
- *   publish   the same again, then space_root.<segment>.<32 hex>.tmp O_WRONLY|O_CREAT|O_TRUNC, write JSON,
- *             fsync, close, rename over space_root, open the directory, fsync it, close
+ *   read      four times: open space_root, read 8192 until 0, close. Or twice that and the page of the segment that
+ *             the root points into: open, seek, read 1 MiB, read again as it was short, close. ProtoDB keeps pages
+ *             that it has read, so that it does the former as a rule and the latter when it begins.
+ *   publish   space_root.<segment>.<32 hex>.tmp O_WRONLY|O_CREAT|O_TRUNC, write JSON, fsync, close, rename over
+ *             space_root, open the directory, fsync it, close
  *   unlock    flock LOCK_UN, close
  */
 #ifndef PROTOFS_BENCH_CLIENT_H
 #define PROTOFS_BENCH_CLIENT_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -26,6 +28,7 @@ struct client {
 	uint64_t length; /* of the segment */
 	uint64_t last;   /* offset of the newest frame */
 	uint64_t commits;
+	bool reads_pages; /* set by the caller: keeps no page */
 	uint8_t frame[CLIENT_FRAME_HEADER_SIZE + CLIENT_ATOM_SIZE];
 };
 

@@ -44,9 +44,13 @@ int segment_file_read(struct call *call, struct engine_segment *segment, int fla
 		      size_t size, uint64_t offset, struct slice *ret)
 {
 	bool from_disk = (flags & O_DIRECT) != 0;
+	struct engine_segment_info info;
 	size_t count = 0;
 
-	if (from_disk || size >= SEGMENT_FILE_LONG_READ)
+	/* Clients ask for a page of 1 MiB where there are a few bytes. */
+	engine_segment_info(call->engine, segment, &info);
+	uint64_t left = offset < info.length ? info.length - offset : 0;
+	if (from_disk || (size < left ? size : left) >= SEGMENT_FILE_LONG_READ)
 		call_block(call);
 	int r = engine_read(call->engine, segment, data, size, offset,
 			    from_disk ? ENGINE_READ_DISK : 0, &count, &call->err);

@@ -39,18 +39,35 @@ struct atom {
 
 /* ---- Atoms ---------------------------------------------------------------------------------- */
 
+/* What is known once RET's kind, segment and frame are. */
+static void atom_complete(struct call *call, struct atom *ret)
+{
+	struct engine_segment_info info;
+	engine_segment_info(call->engine, ret->segment, &info);
+	ret->created_ns = info.created_ns;
+	ret->sealed = ret->frame.offset + ENGINE_FRAME_HEADER_SIZE + ret->frame.size <= info.sealed;
+}
+
+static struct atom_memo *memo_of(const struct call *call)
+{
+	return fs_state(call->fs, FS_MODULE_ATOMS);
+}
+
+static uint64_t atom_id(const struct atom *atom)
+{
+	return node_make(atom->kind, engine_segment_number(atom->segment), atom->frame.offset);
+}
+
 MUST_CHECK static int atom_find(struct call *call, struct engine_segment *segment,
 				enum node_kind kind, uint64_t offset, struct atom *ret)
 {
-	struct engine_segment_info info;
 	int r = engine_frame_at(call->engine, segment, offset, &ret->frame);
 	if (r < 0)
 		return r;
-	engine_segment_info(call->engine, segment, &info);
 	ret->kind = kind;
 	ret->segment = segment;
-	ret->created_ns = info.created_ns;
-	ret->sealed = offset + ENGINE_FRAME_HEADER_SIZE + ret->frame.size <= info.sealed;
+	atom_complete(call, ret);
+	atom_memo_put(memo_of(call), atom_id(ret), ret->frame.size);
 	return 0;
 }
 
@@ -62,6 +79,20 @@ MUST_CHECK static int atom_of(struct call *call, struct atom *ret)
 		return -ENOENT;
 	call_block(call);
 	return atom_find(call, segment, node_kind(call->id), node_offset(call->id), ret);
+}
+
+/* The same but for its format, which size and attributes do not need; at once if it was asked for lately. */
+MUST_CHECK static int atom_size_of(struct call *call, struct atom *ret)
+{
+	uint64_t size;
+
+	ret->segment = call_segment(call);
+	if (!ret->segment || !atom_memo_get(memo_of(call), call->id, &size))
+		return atom_of(call, ret);
+	ret->kind = node_kind(call->id);
+	ret->frame = (struct engine_frame){.offset = node_offset(call->id), .size = size};
+	atom_complete(call, ret);
+	return 0;
 }
 
 static uint64_t atom_size(const struct atom *atom)
@@ -76,11 +107,6 @@ static uint64_t atom_size(const struct atom *atom)
 	}
 }
 
-static uint64_t atom_id(const struct atom *atom)
-{
-	return node_make(atom->kind, engine_segment_number(atom->segment), atom->frame.offset);
-}
-
 static void atom_entry(struct call *call, const struct atom *atom, struct entry *ret)
 {
 	ret->id = atom_id(atom);
@@ -93,7 +119,7 @@ static int atom_getattr(struct call *call, const uint64_t *handle, struct entry 
 {
 	struct atom atom;
 	(void)handle;
-	int r = atom_of(call, &atom);
+	int r = atom_size_of(call, &atom);
 	if (r == 0)
 		atom_entry(call, &atom, ret);
 	return r;
@@ -125,24 +151,16 @@ static bool opened_to_write(int flags)
 /* The handle is the number of bytes, so that a read need not parse the header again. */
 static int atom_open(struct call *call, int flags, struct opened *ret)
 {
-	struct atom_memo *memo = fs_state(call->fs, FS_MODULE_ATOMS);
 	struct atom atom;
-
 	if (opened_to_write(flags))
 		return -EROFS;
-	ret->flushless = true;
-	if (call_segment(call) && atom_memo_get(memo, call->id, &ret->handle)) {
-		ret->keep_cache = true;
-		return 0;
-	}
-	int r = atom_of(call, &atom);
+	int r = atom_size_of(call, &atom);
 	if (r < 0)
 		return r;
 	ret->handle = atom_size(&atom);
 	ret->keep_cache = atom.sealed;
 	ret->direct_io = !atom.sealed;
-	if (atom.sealed)
-		atom_memo_put(memo, call->id, ret->handle);
+	ret->flushless = true;
 	return 0;
 }
 
