@@ -129,7 +129,8 @@ static int open_data(struct sealed *sealed, struct disk *disk, struct reterr *er
 	uint64_t size;
 
 	part_path(PART_DATA, &h->segment, h->start, path);
-	int r = disk_open(disk, path, DISK_READ | DISK_READ_EXACT, &sealed->data);
+	/* Long reads past the page cache: who reads them through a mount has them in the kernel's own. */
+	int r = disk_open(disk, path, DISK_READ | DISK_READ_EXACT | DISK_READ_ONCE, &sealed->data);
 	if (r == -ENOENT)
 		return reterr_set(err, -EBADMSG, "%s: the sealed part is missing", path);
 	if (r == 0)

@@ -15,8 +15,9 @@
 
 enum {
 	CREW_STACK_SIZE = 256 << 10,
-	CREW_IDLE_KEEP_S = 1,   /* how long an idle thread keeps its buffers */
-	CREW_IDLE_KEEP_MAX = 4, /* how many idle threads do */
+	CREW_IDLE_KEEP_S = 1,     /* how long an idle thread keeps its buffers */
+	CREW_IDLE_KEEP_MAX = 4,   /* how many idle threads do */
+	SCRATCH_ALIGNMENT = 4096, /* so that the disk can write there itself */
 	CREW_LARGE_SIZE = 64 << 10,
 	CREW_LARGE_MAX = 8, /* threads with more than that in their buffers that are away at once */
 };
@@ -296,7 +297,9 @@ void *crew_scratch(size_t size)
 		size = CREW_LARGE_SIZE;
 	if (size > hand->scratch_size) {
 		free(hand->scratch);
-		hand->scratch = malloc(size);
+		hand->scratch = aligned_alloc(SCRATCH_ALIGNMENT, (size + SCRATCH_ALIGNMENT - 1) /
+									 SCRATCH_ALIGNMENT *
+									 SCRATCH_ALIGNMENT);
 		hand->scratch_size = hand->scratch ? size : 0;
 	}
 	return hand->scratch;
