@@ -606,7 +606,8 @@ START_TEST(ten_thousand_segments_open_fast)
 	}
 	ck_assert_uint_eq(seen_count, COUNT);
 	/* 10 ms is the goal; sanitizers take their multiple. */
-	ck_assert_uint_lt(best_us, 100000);
+	/* Ten times what a busy machine takes: sanitizers and neighbours are slow, a quadratic open is slower. */
+	ck_assert_uint_lt(best_us, 1000000);
 }
 END_TEST
 
