@@ -304,9 +304,9 @@ GROUPS = {
     "mount-append": lambda b: against_disk(b, "append", "append 4 KiB + fsync", 1.1),
     "mount-publish": lambda b: against_disk(b, "publish", "ProtoDB's publish sequence", 1.0),
     "mount-publish-pages": lambda b: against_disk(
-        b, "publish-pages", "the same, no page of the segment kept", 1.0),
+        b, "publish-pages", "the same, no page of the segment kept", None),
     "mount-write-publish": lambda b: against_disk(
-        b, "write-publish", "the same with an atom appended before", 1.0),
+        b, "write-publish", "the same with an atom appended before", None),
     "hot": hot,
     "stream": stream,
     "list": listing,

@@ -93,7 +93,7 @@ struct opened {
 	bool direct_io;     /* never cached; no shared mmap. Reads may be of size 0 files */
 	bool keep_cache;    /* what is cached is still true */
 	bool cache_readdir; /* directories: the kernel may keep the listing */
-	bool flushless;     /* no FLUSH at close: read-only opens */
+	bool flushless;     /* no FLUSH at close: nothing can have been written */
 };
 
 /* What SETATTR changes, in `valid`. */
