@@ -6,12 +6,16 @@
 #ifndef PROTOFS_BASE_RETERR_H
 #define PROTOFS_BASE_RETERR_H
 
+#include <stdint.h>
+
 #include "base/attr.h"
 
 enum { RETERR_TEXT_SIZE = 480 };
 
 struct reterr {
 	int code; /* -errno, 0 when nothing was set */
+	/* How long whoever refused wants to be left alone; 0: it did not say. Set after the text. */
+	uint64_t retry_after_ms;
 	char text[RETERR_TEXT_SIZE];
 };
 

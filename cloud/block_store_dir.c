@@ -5,8 +5,8 @@
  * A put writes a file without a name, flushes it, and links it to its name: the link is the commit
  * point, and fails if the name is taken, so that of two puts one wins. Then every directory on the
  * way is flushed, also when the name was taken: whoever is told of a block may rely on it. The hash
- * that the writer gave lies in the extended attribute user.protofs.xxh3, set before the link. Where
- * a file without a name cannot be made, one in DIR named .tmp-* stands in; its writer holds a lock
+ * that the writer gave lies in the extended attribute user.protofs.xxh3, the place of its first frame
+ * in user.protofs.first_frame, both set before the link. Where a file without a name cannot be made, one in DIR named .tmp-* stands in; its writer holds a lock
  * on it, so that open can tell what a crash left behind.
  *
  * No path is made from a key that block_key_parse refuses; no symlink is followed. There is no lock
@@ -31,7 +31,8 @@
 #include "cloud/block_store_dir.h"
 #include "cloud/cloud.h"
 
-#define XATTR_NAME "user.protofs.xxh3"
+#define XATTR_HASH "user.protofs.xxh3"
+#define XATTR_FIRST_FRAME "user.protofs.first_frame"
 #define TEMPORARY_PREFIX ".tmp-"
 
 enum {
@@ -85,9 +86,13 @@ static int fail(struct reterr *err, int r, const char *what, const char *key)
 	return reterr_set(err, code_of(-r), "cannot %s %s: %s", what, key, strerror(-r));
 }
 
-static int bad_key(struct reterr *err, const char *key)
+int block_dir_admit(const struct dir_store *store, const char *key, struct reterr *err)
 {
-	return reterr_set(err, -EINVAL, "\"%.100s\" is no key of a block", key);
+	if (atomic_load(&store->stopped))
+		return reterr_set(err, -ECANCELED, "the place for blocks was stopped");
+	if (key && block_key_parse(key, NULL) < 0)
+		return reterr_set(err, -EINVAL, "\"%.100s\" is no key of a block", key);
+	return 0;
 }
 
 /* ---- The directories on the way to a block ---- */
@@ -201,7 +206,7 @@ static int write_all(int fd, const uint8_t *data, size_t size)
 	return 0;
 }
 
-static int fill(int fd, const void *data, size_t size)
+static int fill(int fd, const void *data, size_t size, uint64_t first_frame)
 {
 	char text[HASH_TEXT_LENGTH + 1];
 	struct hash hash = hash_of(data, size);
@@ -209,7 +214,11 @@ static int fill(int fd, const void *data, size_t size)
 	if (r < 0)
 		return r;
 	/* Where it is not supported, head() reads the file instead. */
-	(void)fsetxattr(fd, XATTR_NAME, hash_format(&hash, text), HASH_TEXT_LENGTH, 0);
+	(void)fsetxattr(fd, XATTR_HASH, hash_format(&hash, text), HASH_TEXT_LENGTH, 0);
+	if (first_frame != BLOCK_NO_FRAME) {
+		int length = snprintf(text, sizeof(text), "%" PRIu64, first_frame);
+		(void)fsetxattr(fd, XATTR_FIRST_FRAME, text, (size_t)length, 0);
+	}
 	return fsync(fd) < 0 ? -errno : 0;
 }
 
@@ -235,22 +244,23 @@ static int link_to_name(struct dir_store *store, struct temporary *temporary, co
 }
 
 static int dir_put(struct block_store *base, const char *key, const void *data, size_t size,
-		   struct reterr *err)
+		   uint64_t first_frame, struct reterr *err)
 {
 	struct dir_store *store = block_dir_of(base);
-	if (block_key_parse(key, NULL) < 0)
-		return bad_key(err, key);
+	int r = block_dir_admit(store, key, err);
+	if (r < 0)
+		return r;
 	if (size > BLOCK_STORE_SIZE_MAX)
 		return reterr_set(err, -EFBIG, "%s: %zu bytes are too many for a block", key, size);
 
 	CLEANUP(way_done) struct way way;
-	int r = way_open(store, key, true, &way);
+	r = way_open(store, key, true, &way);
 	if (r < 0)
 		return fail(err, r, "make the directory of", key);
 	struct temporary temporary;
 	r = temporary_new(store, way.fds[way.count - 1], &temporary);
 	if (r == 0)
-		r = fill(temporary.fd, data, size);
+		r = fill(temporary.fd, data, size, first_frame);
 	if (r == 0)
 		r = link_to_name(store, &temporary, &way);
 	int synced = r == 0 || r == -EEXIST ? way_sync(&way) : 0;
@@ -262,27 +272,53 @@ static int dir_put(struct block_store *base, const char *key, const void *data, 
 	return r < 0 ? fail(err, r, "store", key) : 0;
 }
 
-/* ---- get_range, head, delete ---- */
-
-static int open_block(struct dir_store *store, const char *key, int *ret_fd, uint64_t *ret_size,
-		      struct reterr *err)
+static int dir_replace(struct block_store *base, const char *key, const void *data, size_t size,
+		       struct reterr *err)
 {
-	if (block_key_parse(key, NULL) < 0)
-		return bad_key(err, key);
+	struct dir_store *store = block_dir_of(base);
+	int r = block_dir_admit(store, key, err);
+	if (r < 0)
+		return r;
+	if (strcmp(key, "owner") != 0)
+		return reterr_set(err, -EINVAL, "%s: only \"owner\" is ever replaced", key);
+	if (size > BLOCK_STORE_SIZE_MAX)
+		return reterr_set(err, -EFBIG, "%s: %zu bytes are too many for a block", key, size);
+
+	struct temporary temporary = {.fd = -1};
+	r = temporary_named(store, &temporary);
+	if (r == 0)
+		r = fill(temporary.fd, data, size, BLOCK_NO_FRAME);
+	if (r == 0) {
+		r = renameat(store->dir_fd, temporary.name, store->dir_fd, key) < 0 ? -errno : 0;
+		if (r == 0)
+			temporary.name[0] = '\0';
+	}
+	if (r == 0 && fsync(store->dir_fd) < 0)
+		r = -errno;
+	temporary_done(store, &temporary);
+	return r < 0 ? fail(err, r, "replace", key) : 0;
+}
+
+/* ---- get, get_range, head, delete ---- */
+
+static int open_block(const struct dir_store *store, const char *key, int *ret_fd,
+		      struct stat *ret_st, struct reterr *err)
+{
+	int r = block_dir_admit(store, key, err);
+	if (r < 0)
+		return r;
 	CLEANUP(way_done) struct way way;
-	int r = way_open(store, key, false, &way);
+	r = way_open(store, key, false, &way);
 	if (r < 0)
 		return fail(err, r, "open", key);
 
 	/* Not blocking: a fifo of that name must not hang us. */
 	const int flags = O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC;
 	CLEANUP(close_fd) int fd = openat(way.fds[way.count - 1], way.name, flags);
-	struct stat st;
-	if (fd < 0 || fstat(fd, &st) < 0)
+	if (fd < 0 || fstat(fd, ret_st) < 0)
 		return fail(err, -errno, "open", key);
-	if (!S_ISREG(st.st_mode))
+	if (!S_ISREG(ret_st->st_mode))
 		return reterr_set(err, -EIO, "%s is not a regular file", key);
-	*ret_size = (uint64_t)st.st_size;
 	*ret_fd = take_fd(&fd);
 	return 0;
 }
@@ -308,11 +344,11 @@ static int dir_get_range(struct block_store *base, const char *key, void *data, 
 			 uint64_t offset, size_t *ret, struct reterr *err)
 {
 	CLEANUP(close_fd) int fd = -1;
-	uint64_t length;
-	int r = open_block(block_dir_of(base), key, &fd, &length, err);
+	struct stat st;
+	int r = open_block(block_dir_of(base), key, &fd, &st, err);
 	if (r < 0)
 		return r;
-	if (offset >= length) {
+	if (offset >= (uint64_t)st.st_size) {
 		*ret = 0;
 		return 0;
 	}
@@ -339,18 +375,62 @@ static int hash_file(int fd, struct hash *ret)
 	return r;
 }
 
+/* All of the head that can be had without reading the bytes; without RECORDED the hash is not. */
+static struct block_head head_of(int fd, const struct stat *st)
+{
+	char text[HASH_TEXT_LENGTH + 1] = "";
+	struct block_head head = {
+		.size = (uint64_t)st->st_size,
+		.first_frame = BLOCK_NO_FRAME,
+		.modified_ns =
+			(uint64_t)st->st_mtim.tv_sec * 1000000000U + (uint64_t)st->st_mtim.tv_nsec,
+	};
+	ssize_t n = fgetxattr(fd, XATTR_HASH, text, HASH_TEXT_LENGTH);
+	head.recorded = n == HASH_TEXT_LENGTH && hash_parse(text, &head.hash) == 0;
+
+	n = fgetxattr(fd, XATTR_FIRST_FRAME, text, HASH_TEXT_LENGTH);
+	text[n > 0 ? n : 0] = '\0';
+	char *end;
+	uint64_t first = strtoull(text, &end, 10);
+	if (text[0] >= '0' && text[0] <= '9' && *end == '\0' && first < head.size)
+		head.first_frame = first;
+	return head;
+}
+
+static int dir_get(struct block_store *base, const char *key, void *data, size_t size_max,
+		   struct block_head *ret, struct reterr *err)
+{
+	CLEANUP(close_fd) int fd = -1;
+	struct stat st;
+	int r = open_block(block_dir_of(base), key, &fd, &st, err);
+	if (r < 0)
+		return r;
+	struct block_head head = head_of(fd, &st);
+	if (head.size > size_max)
+		return reterr_set(err, -EFBIG, "%s has %" PRIu64 " bytes, more than %zu", key,
+				  head.size, size_max);
+	size_t size;
+	r = read_all(fd, data, (size_t)head.size, 0, &size);
+	if (r < 0)
+		return fail(err, r, "read", key);
+	if (size < head.size)
+		return reterr_set(err, -EBADMSG, "%s: %zu bytes came of %" PRIu64, key, size,
+				  head.size);
+	if (!head.recorded)
+		head.hash = hash_of(data, size);
+	*ret = head;
+	return 0;
+}
+
 static int dir_head(struct block_store *base, const char *key, struct block_head *ret,
 		    struct reterr *err)
 {
 	CLEANUP(close_fd) int fd = -1;
-	struct block_head head = {0};
-	int r = open_block(block_dir_of(base), key, &fd, &head.size, err);
+	struct stat st;
+	int r = open_block(block_dir_of(base), key, &fd, &st, err);
 	if (r < 0)
 		return r;
-
-	char text[HASH_TEXT_LENGTH + 1] = "";
-	ssize_t n = fgetxattr(fd, XATTR_NAME, text, HASH_TEXT_LENGTH);
-	head.recorded = n == HASH_TEXT_LENGTH && hash_parse(text, &head.hash) == 0;
+	struct block_head head = head_of(fd, &st);
 	r = head.recorded ? 0 : hash_file(fd, &head.hash);
 	if (r < 0)
 		return fail(err, r, "read", key);
@@ -360,10 +440,11 @@ static int dir_head(struct block_store *base, const char *key, struct block_head
 
 static int dir_delete(struct block_store *base, const char *key, struct reterr *err)
 {
-	if (block_key_parse(key, NULL) < 0)
-		return bad_key(err, key);
+	int r = block_dir_admit(block_dir_of(base), key, err);
+	if (r < 0)
+		return r;
 	CLEANUP(way_done) struct way way;
-	int r = way_open(block_dir_of(base), key, false, &way);
+	r = way_open(block_dir_of(base), key, false, &way);
 	if (r == -ENOENT)
 		return 0;
 	if (r == 0 && unlinkat(way.fds[way.count - 1], way.name, 0) < 0 && errno != ENOENT)
@@ -375,6 +456,17 @@ static int dir_delete(struct block_store *base, const char *key, struct reterr *
 
 /* ---- Open ---- */
 
+static void dir_status(struct block_store *base, struct block_store_status *ret)
+{
+	(void)base;
+	*ret = (struct block_store_status){.place = "directory", .conditional = true};
+}
+
+static void dir_stop(struct block_store *base)
+{
+	atomic_store(&block_dir_of(base)->stopped, true);
+}
+
 static void dir_free(struct block_store *base)
 {
 	struct dir_store *store = block_dir_of(base);
@@ -385,10 +477,14 @@ static void dir_free(struct block_store *base)
 static const struct block_store_ops dir_ops = {
 	.name = "directory",
 	.put = dir_put,
+	.replace = dir_replace,
+	.get = dir_get,
 	.get_range = dir_get_range,
 	.head = dir_head,
 	.list = block_dir_list,
 	.delete = dir_delete,
+	.status = dir_status,
+	.stop = dir_stop,
 	.free = dir_free,
 };
 

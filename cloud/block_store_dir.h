@@ -13,13 +13,17 @@ struct dir_store {
 	struct block_store base;
 	int dir_fd;
 	atomic_ulong temporaries; /* made so far, for their names */
-	bool named_only;          /* set before the first use */
+	atomic_bool stopped;
+	bool named_only; /* set before the first use */
 };
 
 static inline struct dir_store *block_dir_of(struct block_store *base)
 {
 	return (struct dir_store *)base;
 }
+
+/* Whether a call may begin: -ECANCELED; -EINVAL KEY, if not NULL, is none. */
+MUST_CHECK int block_dir_admit(const struct dir_store *store, const char *key, struct reterr *err);
 
 /* Opens the directory NAME of PARENT_FD for reading, no symlink: a descriptor or -errno. */
 MUST_CHECK int block_dir_enter(int parent_fd, const char *name);

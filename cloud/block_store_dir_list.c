@@ -89,6 +89,7 @@ static int names_read(int fd, struct names *ret)
 }
 
 struct listing {
+	const struct dir_store *store;
 	const char *prefix;
 	const char *after;
 	block_store_list_fn *fn;
@@ -112,6 +113,9 @@ static int tell(const struct listing *l, int fd, const char *path, const char *n
 	if (length < 0 || (size_t)length >= sizeof(key) || block_key_parse(key, NULL) < 0 ||
 	    strncmp(key, l->prefix, strlen(l->prefix)) != 0 || strcmp(key, l->after) <= 0)
 		return 0;
+	int r = block_dir_admit(l->store, NULL, NULL);
+	if (r < 0)
+		return r;
 	if (fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
 		return errno == ENOENT ? 0 : -errno;
 	return S_ISREG(st.st_mode) ? l->fn(l->arg, key, (uint64_t)st.st_size) : 0;
@@ -161,9 +165,14 @@ static int list_segments(const struct listing *l, int fd, const char *path)
 int block_dir_list(struct block_store *base, const char *prefix, const char *after,
 		   block_store_list_fn *fn, void *arg, struct reterr *err)
 {
-	const struct listing l = {.prefix = prefix, .after = after, .fn = fn, .arg = arg};
-	int fd = block_dir_of(base)->dir_fd;
-	int r = tell(&l, fd, "", "owner");
+	const struct dir_store *store = block_dir_of(base);
+	const struct listing l = {
+		.store = store, .prefix = prefix, .after = after, .fn = fn, .arg = arg};
+	int fd = store->dir_fd;
+	int r = block_dir_admit(store, NULL, err);
+	if (r < 0)
+		return r;
+	r = tell(&l, fd, "", "owner");
 	if (r >= 0)
 		r = list_below(&l, fd, "roots", "roots/", list_files);
 	if (r >= 0)

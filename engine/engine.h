@@ -28,6 +28,7 @@
 #include <sys/uio.h>
 
 #include <protofs/clock.h>
+#include <protofs/remote.h>
 
 #include "base/attr.h"
 #include "base/hash.h"
@@ -97,6 +98,17 @@ struct engine_options {
 	 */
 	void (*report)(void *arg, const struct reterr *event);
 	void *report_arg;
+	/*
+	 * Where bytes are read whose part is not on this disk; borrowed until engine_close. NULL:
+	 * reading them is -ENOENT, and ERR says that the store's cloud is needed.
+	 */
+	struct remote_reader *reader;
+	/*
+	 * A store is read-only when its directory is not the one that it was made in: a copy, of
+	 * which the original may be in use. With it the store belongs to this directory from now on;
+	 * a clone, too, becomes writable (engine_make_clone).
+	 */
+	bool take_over;
 };
 
 /*
@@ -157,6 +169,8 @@ struct engine_segment_info {
 	uint64_t born_root;   /* the newest root's seq when the first byte came; 0 none */
 	bool frames_bad;      /* the bytes at frames_end are no frame: nothing parses beyond */
 	bool final; /* sealed, and never appended to again: nothing of it changes any more */
+	bool inherited;  /* it came with a clone: another store's, never appended to here */
+	uint64_t remote; /* bytes of it whose part is not on this disk */
 };
 
 /* NULL if there is none (removed ones are none). */
@@ -348,6 +362,90 @@ PROTOFS_API MUST_CHECK int engine_root_since(struct engine *e, uint64_t time_ns,
 PROTOFS_API MUST_CHECK int engine_root_prune(struct engine *e, uint64_t keep_from, bool dry_run,
 					     uint64_t *ret_dropped, struct reterr *err);
 
+/* ---- Elsewhere: what the cloud and the cluster need of a store ------------------------------ */
+
+/*
+ * From now on engine_commit, engine_sync and engine_root_publish return when KEEPER, too, has what
+ * they made durable (not the dangling root's own publication, which nobody waits for): first
+ * locally, then the bytes there, then the root is published, then the root there. Of what they were
+ * asked for, -EROFS and -ECANCELED say that it is durable on this disk only. Borrowed until
+ * engine_close; NULL ends it.
+ */
+PROTOFS_API void engine_set_keeper(struct engine *e, struct remote_keeper *keeper);
+
+/*
+ * FN is called soon after durable bytes, roots or the set of segments changed, from any thread, no
+ * lock held; it must return at once. NULL ends that, and no call runs any more on return.
+ */
+typedef void engine_changed_fn(void *arg);
+PROTOFS_API void engine_listen(struct engine *e, engine_changed_fn *fn, void *arg);
+
+/*
+ * Turns the engine read-only for good, REASON says why: another owner has taken its place. What was
+ * accepted before is still made durable here.
+ */
+PROTOFS_API void engine_fence(struct engine *e, const struct reterr *reason);
+
+/*
+ * A log of small records in the store, for whoever carries its segments away. One caller at a time.
+ * LOAD tells of each record in order (a torn last one is none); APPEND is durable on return;
+ * REPLACE puts COUNT records in the place of all, atomically and durably.
+ * -EBADMSG damaged before its end; -EFBIG a record above ENGINE_JOURNAL_RECORD_MAX; FN's negative
+ * return.
+ */
+#define ENGINE_JOURNAL_RECORD_MAX ((size_t)8 << 20)
+typedef int engine_journal_fn(void *arg, const void *record, size_t size);
+PROTOFS_API MUST_CHECK int engine_journal_load(struct engine *e, engine_journal_fn *fn, void *arg,
+					       struct reterr *err);
+PROTOFS_API MUST_CHECK int engine_journal_append(struct engine *e, const void *record, size_t size,
+						 struct reterr *err);
+PROTOFS_API MUST_CHECK int engine_journal_replace(struct engine *e, const void *const *records,
+						  const size_t *sizes, size_t count,
+						  struct reterr *err);
+
+/* A sealed part that is on this disk. */
+struct engine_part {
+	struct engine_segment *segment;
+	uint64_t start, end;
+	uint64_t size;    /* bytes of disk */
+	uint64_t used_ns; /* when it was last read, or sealed, as far as this engine knows */
+};
+
+/* Fills PARTS with up to COUNT of them, the longest unused first; their number. */
+PROTOFS_API size_t engine_parts(struct engine *e, struct engine_part *parts, size_t count);
+/* Bytes of disk that parts, tables, indexes and logs take. */
+PROTOFS_API uint64_t engine_disk_used(struct engine *e);
+
+/*
+ * Gives up the file of the sealed part at START; its table and its index stay, and what the reader
+ * brings is verified by them. Durably noted before the file goes. The caller knows that the bytes
+ * can be had elsewhere. 0; -ENOENT no such part, or gone already; -EBUSY not sealed yet.
+ */
+PROTOFS_API MUST_CHECK int engine_evict(struct engine *e, struct engine_segment *segment,
+					uint64_t start, struct reterr *err);
+
+/*
+ * Registers a segment of another store of which no byte is here: LENGTH bytes come from the reader.
+ * Durable on return. Nobody appends to it, ever. -EEXIST; -EINVAL.
+ */
+struct engine_inherited {
+	struct uuid uuid;
+	enum engine_class class;
+	uint64_t length;
+	uint32_t node, epoch;
+};
+PROTOFS_API MUST_CHECK int engine_inherit(struct engine *e,
+					  const struct engine_inherited *inherited,
+					  struct reterr *err);
+
+/*
+ * Marks an empty, writable store as a clone: after the next open it is read-only until it is opened
+ * with take_over. ROOT (NULL: none), whose segment must have been inherited, becomes its newest root with
+ * the seq, time and payload that it has. -ENOTEMPTY it has a root or segments of its own.
+ */
+PROTOFS_API MUST_CHECK int engine_make_clone(struct engine *e, const struct engine_root *root,
+					     struct reterr *err);
+
 /* ---- Staging: bytes on their way in --------------------------------------------------------- */
 
 /*
@@ -404,6 +502,10 @@ struct engine_stats {
 	bool recovered; /* the last stop was not a clean one */
 	bool read_only;
 	bool damaged; /* `protofs fsck` has work to do */
+	bool clone;   /* another store's, not taken over */
+	bool copied;  /* its directory is not the one that it was made in */
+	uint64_t bytes_remote; /* whose part is not on this disk */
+	uint64_t parts_evicted; /* since open */
 	char read_only_reason[RETERR_TEXT_SIZE];
 };
 PROTOFS_API void engine_stats(struct engine *e, struct engine_stats *ret);

@@ -66,7 +66,7 @@ static void teardown_kind(void)
 static void put(const char *key, const char *text)
 {
 	struct reterr err = {0};
-	int r = block_store_put(store, key, text, strlen(text), &err);
+	int r = block_store_put(store, key, text, strlen(text), BLOCK_NO_FRAME, &err);
 	ck_assert_msg(r == 0, "%s: %s", key, err.text);
 }
 
@@ -74,7 +74,7 @@ static void check_content(const char *key, const char *text)
 {
 	char data[256];
 	size_t size;
-	struct block_head head;
+	struct block_head head, got;
 	struct hash hash = hash_of(text, strlen(text));
 	ck_assert_int_eq(block_store_get_range(store, key, data, sizeof(data), 0, &size, NULL), 0);
 	ck_assert_uint_eq(size, strlen(text));
@@ -82,6 +82,16 @@ static void check_content(const char *key, const char *text)
 	ck_assert_int_eq(block_store_head(store, key, &head, NULL), 0);
 	ck_assert_uint_eq(head.size, strlen(text));
 	ck_assert(hash_equal(&head.hash, &hash));
+
+	memset(data, 0, sizeof(data));
+	ck_assert_int_eq(block_store_get(store, key, data, sizeof(data), &got, NULL), 0);
+	ck_assert_mem_eq(data, text, strlen(text));
+	ck_assert_uint_eq(got.size, head.size);
+	ck_assert_uint_eq(got.first_frame, head.first_frame);
+	ck_assert_uint_eq(got.modified_ns, head.modified_ns);
+	ck_assert_str_eq(got.etag, head.etag);
+	ck_assert(hash_equal(&got.hash, &hash));
+	ck_assert(got.recorded == head.recorded);
 }
 
 /* ---- What a listing told ---- */
@@ -115,13 +125,101 @@ START_TEST(a_block_is_stored_once)
 	const char *key = "wal/" U1 "/" P0;
 	put(key, "first");
 	check_content(key, "first");
-	ck_assert_int_eq(block_store_put(store, key, "second", 6, NULL), -EEXIST);
-	ck_assert_int_eq(block_store_put(store, key, "first", 5, NULL), -EEXIST);
+	ck_assert_int_eq(block_store_put(store, key, "second", 6, BLOCK_NO_FRAME, NULL), -EEXIST);
+	ck_assert_int_eq(block_store_put(store, key, "first", 5, BLOCK_NO_FRAME, NULL), -EEXIST);
 	check_content(key, "first");
 	ck_assert_int_eq(block_store_delete(store, key, NULL), 0);
 	ck_assert_int_eq(block_store_delete(store, key, NULL), 0);
 	put(key, "third");
 	check_content(key, "third");
+	teardown_kind();
+}
+END_TEST
+
+START_TEST(a_block_is_got_whole_or_not)
+{
+	setup_kind(_i);
+	const char *key = "wal/" U1 "/" P5;
+	char data[16] = "untouched";
+	struct block_head head = {.size = 77};
+	put(key, "0123456789");
+	ck_assert_int_eq(block_store_get(store, key, data, 9, &head, NULL), -EFBIG);
+	ck_assert_uint_eq(head.size, 77);
+	ck_assert_int_eq(block_store_get(store, key, data, 10, &head, NULL), 0);
+	ck_assert_uint_eq(head.size, 10);
+	ck_assert(head.recorded);
+	ck_assert_uint_gt(head.modified_ns, 0);
+	ck_assert_uint_eq(head.first_frame, BLOCK_NO_FRAME);
+	teardown_kind();
+}
+END_TEST
+
+START_TEST(the_first_frame_is_kept)
+{
+	setup_kind(_i);
+	static const uint64_t frames[] = {0, 1, 4, BLOCK_NO_FRAME};
+	for (size_t i = 0; i < ARRAY_SIZE(frames); i++) {
+		struct block_head head;
+		char key[BLOCK_KEY_MAX + 1], data[8];
+		(void)snprintf(key, sizeof(key), "roots/%020zu", i);
+		ck_assert_int_eq(block_store_put(store, key, "abcde", 5, frames[i], NULL), 0);
+		ck_assert_int_eq(block_store_head(store, key, &head, NULL), 0);
+		ck_assert_uint_eq(head.first_frame, frames[i]);
+		ck_assert_int_eq(block_store_get(store, key, data, 8, &head, NULL), 0);
+		ck_assert_uint_eq(head.first_frame, frames[i]);
+	}
+	teardown_kind();
+}
+END_TEST
+
+START_TEST(only_the_owner_is_replaced)
+{
+	setup_kind(_i);
+	ck_assert_int_eq(block_store_replace(store, "owner", "first", 5, NULL), 0);
+	check_content("owner", "first");
+	ck_assert_int_eq(block_store_replace(store, "owner", "the second", 10, NULL), 0);
+	check_content("owner", "the second");
+	ck_assert_int_eq(block_store_replace(store, "roots/" P0, "x", 1, NULL), -EINVAL);
+	ck_assert_int_eq(block_store_replace(store, "../owner", "x", 1, NULL), -EINVAL);
+	ck_assert_uint_eq(list("", ""), 1);
+	teardown_kind();
+}
+END_TEST
+
+static int stop_it(void *arg, const char *key, uint64_t size)
+{
+	unsigned *calls = arg;
+	(void)key;
+	(void)size;
+	++*calls;
+	block_store_stop(store);
+	return 0;
+}
+
+START_TEST(stop_ends_every_call)
+{
+	setup_kind(_i);
+	char data[4];
+	size_t size;
+	unsigned calls = 0;
+	struct block_head head;
+	struct block_store_status status;
+	put("owner", "x");
+	put("roots/" P0, "x");
+	block_store_status(store, &status);
+	ck_assert(status.conditional);
+	ck_assert_int_eq(block_store_list(store, "", "", stop_it, &calls, NULL), -ECANCELED);
+	ck_assert_uint_eq(calls, 1);
+	ck_assert_int_eq(block_store_put(store, "roots/" P5, "x", 1, BLOCK_NO_FRAME, NULL),
+			 -ECANCELED);
+	ck_assert_int_eq(block_store_replace(store, "owner", "x", 1, NULL), -ECANCELED);
+	ck_assert_int_eq(block_store_get(store, "owner", data, 4, &head, NULL), -ECANCELED);
+	ck_assert_int_eq(block_store_get_range(store, "owner", data, 4, 0, &size, NULL),
+			 -ECANCELED);
+	ck_assert_int_eq(block_store_head(store, "owner", &head, NULL), -ECANCELED);
+	ck_assert_int_eq(block_store_delete(store, "owner", NULL), -ECANCELED);
+	ck_assert_int_eq(block_store_list(store, "", "", stop_it, &calls, NULL), -ECANCELED);
+	ck_assert_uint_eq(calls, 1);
 	teardown_kind();
 }
 END_TEST
@@ -172,6 +270,7 @@ START_TEST(what_is_not_there)
 	ck_assert_uint_eq(size, 77);
 	ck_assert_ptr_nonnull(strstr(err.text, key));
 	ck_assert_int_eq(block_store_head(store, key, &head, &err), -ENOENT);
+	ck_assert_int_eq(block_store_get(store, key, data, 4, &head, &err), -ENOENT);
 	ck_assert_int_eq(block_store_delete(store, key, &err), 0);
 	ck_assert_uint_eq(list("", ""), 0);
 	teardown_kind();
@@ -226,10 +325,13 @@ START_TEST(no_path_from_a_hostile_key)
 	size_t size;
 	struct block_head head;
 	for (size_t i = 0; i < ARRAY_SIZE(bad_keys); i++) {
-		ck_assert_int_eq(block_store_put(store, bad_keys[i], "x", 1, NULL), -EINVAL);
+		ck_assert_int_eq(block_store_put(store, bad_keys[i], "x", 1, BLOCK_NO_FRAME, NULL),
+				 -EINVAL);
 		ck_assert_int_eq(block_store_get_range(store, bad_keys[i], data, 4, 0, &size, NULL),
 				 -EINVAL);
 		ck_assert_int_eq(block_store_head(store, bad_keys[i], &head, NULL), -EINVAL);
+		ck_assert_int_eq(block_store_get(store, bad_keys[i], data, 4, &head, NULL),
+				 -EINVAL);
 		ck_assert_int_eq(block_store_delete(store, bad_keys[i], NULL), -EINVAL);
 	}
 	ck_assert_uint_eq(list("", ""), 0);
@@ -344,7 +446,8 @@ START_TEST(too_large)
 	setup_kind(_i);
 	void *data = calloc(1, BLOCK_STORE_SIZE_MAX + 1);
 	ck_assert_ptr_nonnull(data);
-	ck_assert_int_eq(block_store_put(store, "owner", data, BLOCK_STORE_SIZE_MAX + 1, NULL),
+	ck_assert_int_eq(block_store_put(store, "owner", data, BLOCK_STORE_SIZE_MAX + 1,
+					 BLOCK_NO_FRAME, NULL),
 			 -EFBIG);
 	ck_assert_uint_eq(list("", ""), 0);
 	free(data);
@@ -371,7 +474,7 @@ static void *race(void *arg)
 		(void)snprintf(key, sizeof(key), "roots/%020u", i);
 		(void)snprintf(text, sizeof(text), "racer %u", racer->id);
 		(void)pthread_barrier_wait(racer->barrier);
-		int r = block_store_put(store, key, text, strlen(text), NULL);
+		int r = block_store_put(store, key, text, strlen(text), BLOCK_NO_FRAME, NULL);
 		ck_assert(r == 0 || r == -EEXIST);
 		racer->won[i] = r == 0;
 		if (r == -EEXIST) { /* whoever is told of it can read it */
@@ -423,7 +526,8 @@ START_TEST(memory_has_a_limit)
 {
 	ck_assert_int_eq(block_store_memory_new(10, &store), 0);
 	put("owner", "123456");
-	ck_assert_int_eq(block_store_put(store, "roots/" P0, "12345", 5, NULL), -ENOSPC);
+	ck_assert_int_eq(block_store_put(store, "roots/" P0, "12345", 5, BLOCK_NO_FRAME, NULL),
+			 -ENOSPC);
 	put("roots/" P0, "1234");
 	ck_assert_int_eq(block_store_delete(store, "owner", NULL), 0);
 	put("owner", "654321");
@@ -492,8 +596,8 @@ START_TEST(a_directory_with_strange_things_in_it)
 	ck_assert_int_lt(block_store_head(store, "roots/00000000000000000007", &head, NULL), 0);
 	ck_assert_int_lt(block_store_head(store, "roots/00000000000000000008", &head, NULL), 0);
 	ck_assert_int_lt(block_store_head(store, "wal/" U2 "/" P0, &head, NULL), 0);
-	ck_assert_int_lt(block_store_put(store, "wal/" U2 "/" P5, "x", 1, NULL), 0);
-	ck_assert_int_eq(block_store_put(store, "owner", "x", 1, NULL), -EEXIST);
+	ck_assert_int_lt(block_store_put(store, "wal/" U2 "/" P5, "x", 1, BLOCK_NO_FRAME, NULL), 0);
+	ck_assert_int_eq(block_store_put(store, "owner", "x", 1, BLOCK_NO_FRAME, NULL), -EEXIST);
 	teardown_kind();
 }
 END_TEST
@@ -520,6 +624,10 @@ int main(void)
 	TCase *tcase = tcase_create("block_store");
 	tcase_set_timeout(tcase, 60);
 	tcase_add_loop_test(tcase, a_block_is_stored_once, 0, KINDS);
+	tcase_add_loop_test(tcase, a_block_is_got_whole_or_not, 0, KINDS);
+	tcase_add_loop_test(tcase, the_first_frame_is_kept, 0, KINDS);
+	tcase_add_loop_test(tcase, only_the_owner_is_replaced, 0, KINDS);
+	tcase_add_loop_test(tcase, stop_ends_every_call, 0, KINDS);
 	tcase_add_loop_test(tcase, ranges, 0, KINDS);
 	tcase_add_loop_test(tcase, an_empty_block, 0, KINDS);
 	tcase_add_loop_test(tcase, what_is_not_there, 0, KINDS);
