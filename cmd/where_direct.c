@@ -417,8 +417,8 @@ static int direct_status(struct where *where, bool json, struct buf *ret, struct
 	/* That we opened it for reading says nothing about the store. */
 	if (!stats.damaged)
 		stats.read_only = false;
-	int r = json ? status_as_json(&stats, &growth, now_ns, ret)
-		     : status_as_text(&stats, &growth, now_ns, ret);
+	int r = json ? status_as_json(&stats, &growth, NULL, now_ns, ret)
+		     : status_as_text(&stats, &growth, NULL, now_ns, ret);
 	return r < 0 ? reterr_set(err, r, "%s", strerror(-r)) : 0;
 }
 

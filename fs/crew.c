@@ -219,7 +219,7 @@ CANCELLED_FRAME static void *hand_run(void *arg)
 		hand->is_large = r > CREW_LARGE_SIZE;
 		fuse_session_process_buf(crew->session, &hand->request);
 		if (!atomic_load(&crew->is_ready) && !atomic_exchange(&crew->is_ready, true))
-			crew->options.ready(crew->options.ready_arg);
+			crew->options.ready(crew->options.arg);
 	}
 	return NULL;
 }
@@ -316,6 +316,8 @@ static void crew_wait(struct crew *crew)
 	crew->hands = NULL;
 	pthread_mutex_unlock(&crew->lock);
 
+	if (crew->options.ending)
+		crew->options.ending(crew->options.arg);
 	for (struct hand *hand = hands; hand; hand = hand->next)
 		pthread_cancel(hand->thread);
 	while (hands) {

@@ -27,7 +27,12 @@ struct crew_options {
 	unsigned spin_us;
 	/* Called once, by a thread of the crew, when the first request, INIT, has been answered. */
 	void (*ready)(void *arg);
-	void *ready_arg;
+	/*
+	 * Called once, by the thread of crew_run, when the end has come and operations are still
+	 * under way: what they wait for beyond this machine must let them go. May be NULL.
+	 */
+	void (*ending)(void *arg);
+	void *arg;
 };
 
 MUST_CHECK int crew_new(const struct crew_options *options, struct crew **ret);

@@ -40,12 +40,20 @@ static void options_fill(struct fs *fs, const struct fs_options *options)
 	fs->gid = options->gid_set ? options->gid : getgid();
 }
 
+static void stop_waiting_for_cloud(void *arg)
+{
+	const struct fs *fs = arg;
+	if (fs->options.cloud)
+		fs->options.cloud->stop(fs->options.cloud->arg);
+}
+
 static int parts_new(struct fs *fs)
 {
 	struct crew_options crew = {.receivers = fs->options.receivers,
 				    .spin_us = fs->options.spin_us,
 				    .ready = session_ready,
-				    .ready_arg = fs};
+				    .ending = stop_waiting_for_cloud,
+				    .arg = fs};
 	int r = error_ring_new(&fs->errors);
 	if (r == 0)
 		r = node_table_new(&fs->nodes);

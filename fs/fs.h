@@ -22,14 +22,38 @@
 #include "base/attr.h"
 #include "base/reterr.h"
 
+struct cloud_status;
 struct engine;
 struct fs;
+struct uuid;
 
 enum {
 	FS_ERRORS_MAX = 64, /* that .ctl/errors shows */
 };
 
 #define FS_BLOB_SIZE_MAX_DEFAULT ((uint64_t)2 << 30)
+
+/*
+ * What the mount shows of a store's cloud and asks it for. Any thread; only FLUSH waits. All are
+ * set.
+ */
+struct fs_cloud {
+	void (*status)(void *arg, struct cloud_status *ret);
+	/* How many bytes of SEGMENT from 0, and which root at most, are there. */
+	uint64_t (*safe_length)(void *arg, const struct uuid *segment);
+	uint64_t (*safe_root)(void *arg);
+	/*
+	 * Returns when all that was durable at the call is there. -ETIMEDOUT after TIMEOUT_MS: ask
+	 * again; -EROFS it never will be; -ECANCELED after STOP.
+	 */
+	int (*flush)(void *arg, uint64_t timeout_ms, struct reterr *err);
+	/*
+	 * Every wait for the cloud, running or to come, ends: the mount does, and finishes the
+	 * requests that are under way.
+	 */
+	void (*stop)(void *arg);
+	void *arg;
+};
 
 struct fs_options {
 	/* All strings are borrowed until fs_free. */
@@ -58,6 +82,8 @@ struct fs_options {
 	unsigned spin_us;         /* how long a receiver polls before it sleeps; 0 never */
 	uint64_t blob_size_max;   /* of an atom written through atoms/in; 0 is the default */
 	uint64_t read_ahead_size; /* bytes; 0 is 8 MiB */
+
+	const struct fs_cloud *cloud; /* borrowed until fs_free; NULL: the store has none */
 
 	/*
 	 * Told of each error that reaches .ctl/errors, from any thread, no lock held. May be NULL.

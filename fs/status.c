@@ -5,28 +5,14 @@
 #include <string.h>
 
 #include "engine/engine.h"
+#include "fs/cloud_status.h"
 #include "fs/json_writer.h"
+#include "fs/size_text.h"
 #include "fs/utc.h"
 
 /* ---- For people ----------------------------------------------------------------------------- */
 
-enum { SIZE_TEXT_SIZE = 32, DURATION_TEXT_SIZE = 32 };
-
-static const char *size_format(uint64_t bytes, char text[static SIZE_TEXT_SIZE])
-{
-	static const char *const units[] = {"KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
-	double value = (double)bytes / 1024;
-	size_t unit = 0;
-
-	if (bytes < 1024) {
-		(void)snprintf(text, SIZE_TEXT_SIZE, "%" PRIu64 " B", bytes);
-		return text;
-	}
-	for (; value >= 1024 && unit + 1 < ARRAY_SIZE(units); unit++)
-		value /= 1024;
-	(void)snprintf(text, SIZE_TEXT_SIZE, "%.1f %s", value, units[unit]);
-	return text;
-}
+enum { DURATION_TEXT_SIZE = 32 };
 
 static const char *duration_format(uint64_t seconds, char text[static DURATION_TEXT_SIZE])
 {
@@ -58,8 +44,8 @@ MUST_CHECK static int text_disk(const struct engine_stats *stats,
 	if (stats->disk_total == 0)
 		return 0;
 	int r = buf_printf(out, "disk       %s free of %s",
-			   size_format(stats->disk_available, size),
-			   size_format(stats->disk_total, total));
+			   size_text(stats->disk_available, size),
+			   size_text(stats->disk_total, total));
 	if (r < 0)
 		return r;
 	if (!status_days_left(stats, growth, &days))
@@ -70,7 +56,7 @@ MUST_CHECK static int text_disk(const struct engine_stats *stats,
 	return buf_printf(out,
 			  days < 2 ? ": FULL IN %.1f DAYS at today's rate (%s in %.0f h)\n"
 				   : ": full in %.0f days at today's rate (%s in %.0f h)\n",
-			  days, size_format(growth->bytes, size),
+			  days, size_text(growth->bytes, size),
 			  (double)growth->interval_ms / 3600000);
 }
 
@@ -95,15 +81,18 @@ MUST_CHECK static int text_state(const struct engine_stats *stats, uint64_t now_
 }
 
 int status_as_text(const struct engine_stats *stats, const struct status_growth *growth,
-		   uint64_t now_ns, struct buf *out)
+		   const struct cloud_status *cloud, uint64_t now_ns, struct buf *out)
 {
 	char a[SIZE_TEXT_SIZE], b[SIZE_TEXT_SIZE];
 
 	int r = text_state(stats, now_ns, out);
 	if (r == 0)
 		r = buf_printf(out, "segments   %" PRIu64 ", %s, %" PRIu64 " open parts\n",
-			       stats->segments, size_format(stats->bytes_stored, a),
+			       stats->segments, size_text(stats->bytes_stored, a),
 			       stats->open_parts);
+	if (r == 0 && stats->bytes_remote)
+		r = buf_printf(out, "elsewhere  %s are in the cloud only\n",
+			       size_text(stats->bytes_remote, a));
 	if (r == 0 && stats->roots_last == 0)
 		r = buf_append_text(out, "roots      none\n");
 	else if (r == 0)
@@ -111,22 +100,24 @@ int status_as_text(const struct engine_stats *stats, const struct status_growth 
 			       stats->roots_last, stats->roots_first);
 	if (r == 0)
 		r = buf_printf(out, "pending    %s not durable yet\n",
-			       size_format(stats->bytes_pending, a));
+			       size_text(stats->bytes_pending, a));
 	if (r == 0)
 		r = buf_printf(out,
 			       "since then %" PRIu64 " appends of %s, %" PRIu64
 			       " commits for %" PRIu64 " waiters, %" PRIu64 " roots\n",
-			       stats->appends, size_format(stats->bytes_appended, a),
+			       stats->appends, size_text(stats->bytes_appended, a),
 			       stats->commits, stats->commit_waiters, stats->roots_published);
 	if (r == 0)
 		r = buf_printf(out, "memory     %s of cache, %s of buffers\n",
-			       size_format(stats->cache_bytes, a),
-			       size_format(stats->buffer_bytes, b));
+			       size_text(stats->cache_bytes, a),
+			       size_text(stats->buffer_bytes, b));
 	if (r == 0)
 		r = buf_printf(out, "commits by %s, blocks of %s\n", stats->disk_path,
-			       size_format(stats->block_size, a));
+			       size_text(stats->block_size, a));
 	if (r == 0)
 		r = text_disk(stats, growth, out);
+	if (r == 0 && cloud)
+		r = cloud_status_as_summary(cloud, out);
 	if (r == 0)
 		r = buf_printf(out, "errors     %" PRIu64 "%s\n", stats->errors,
 			       stats->errors > 0 ? " (see .ctl/errors)" : "");
@@ -144,7 +135,7 @@ struct number {
 	uint64_t value;
 };
 
-enum { NUMBERS = 23 };
+enum { NUMBERS = 27 };
 
 static void numbers_of(const struct engine_stats *s, struct number ret[static NUMBERS])
 {
@@ -173,13 +164,22 @@ static void numbers_of(const struct engine_stats *s, struct number ret[static NU
 		{"disk_available_bytes", GAUGE, "What is free of it.", s->disk_available},
 		{"read_only", GAUGE, "1 if nothing can be written.", s->read_only},
 		{"damaged", GAUGE, "1 if fsck has work to do.", s->damaged},
+		{"clone", GAUGE, "1 if it is another store's and was not taken over.", s->clone},
+		{"copied", GAUGE, "1 if its directory is not the one it was made in.", s->copied},
+		{"bytes_remote", GAUGE, "Bytes that are in the cloud only.", s->bytes_remote},
+		{"parts_evicted", COUNTER, "Parts given up, as the cloud has them.",
+		 s->parts_evicted},
 	};
 	memcpy(ret, numbers, sizeof(numbers));
 }
 
 static bool is_flag(const struct number *number)
 {
-	return strcmp(number->name, "read_only") == 0 || strcmp(number->name, "damaged") == 0;
+	static const char *const flags[] = {"read_only", "damaged", "clone", "copied"};
+	for (size_t i = 0; i < ARRAY_SIZE(flags); i++)
+		if (strcmp(number->name, flags[i]) == 0)
+			return true;
+	return false;
 }
 
 MUST_CHECK static int json_identity(struct json_writer *w, const struct engine_stats *stats,
@@ -200,7 +200,7 @@ MUST_CHECK static int json_identity(struct json_writer *w, const struct engine_s
 }
 
 int status_as_json(const struct engine_stats *stats, const struct status_growth *growth,
-		   uint64_t now_ns, struct buf *out)
+		   const struct cloud_status *cloud, uint64_t now_ns, struct buf *out)
 {
 	struct json_writer w = {.out = out, .pretty = true};
 	struct number numbers[NUMBERS];
@@ -224,12 +224,14 @@ int status_as_json(const struct engine_stats *stats, const struct status_growth 
 	if (r == 0)
 		r = json_text(&w, text);
 	if (r == 0)
+		r = cloud_status_as_json(cloud, &w);
+	if (r == 0)
 		r = json_close(&w, JSON_MAP);
 	return r < 0 ? r : buf_append_text(out, "\n");
 }
 
 int status_as_metrics(const struct engine_stats *stats, const struct status_growth *growth,
-		      struct buf *out)
+		      const struct cloud_status *cloud, struct buf *out)
 {
 	struct number numbers[NUMBERS];
 	double days;
@@ -252,5 +254,7 @@ int status_as_metrics(const struct engine_stats *stats, const struct status_grow
 			       "today's rate.\n# TYPE protofs_disk_full_days gauge\n"
 			       "protofs_disk_full_days %.1f\n",
 			       days);
+	if (r == 0 && cloud)
+		r = cloud_status_as_metrics(cloud, out);
 	return r;
 }

@@ -11,6 +11,7 @@
 #include "base/attr.h"
 #include "base/buf.h"
 
+struct cloud_status;
 struct engine_stats;
 
 enum { STATUS_TEXT_MAX = 64 << 10 };
@@ -25,13 +26,17 @@ struct status_growth {
 bool status_days_left(const struct engine_stats *stats, const struct status_growth *growth,
 		      double *ret_days);
 
-/* All append to OUT: 0; -ENOMEM; -EFBIG. NOW_NS is the wall clock's. */
+/*
+ * All append to OUT: 0; -ENOMEM; -EFBIG. NOW_NS is the wall clock's. CLOUD is NULL for a store
+ * without one.
+ */
 MUST_CHECK int status_as_text(const struct engine_stats *stats, const struct status_growth *growth,
-			      uint64_t now_ns, struct buf *out);
+			      const struct cloud_status *cloud, uint64_t now_ns, struct buf *out);
 MUST_CHECK int status_as_json(const struct engine_stats *stats, const struct status_growth *growth,
-			      uint64_t now_ns, struct buf *out);
+			      const struct cloud_status *cloud, uint64_t now_ns, struct buf *out);
 MUST_CHECK int status_as_metrics(const struct engine_stats *stats,
-				 const struct status_growth *growth, struct buf *out);
+				 const struct status_growth *growth,
+				 const struct cloud_status *cloud, struct buf *out);
 
 /*
  * What a daemon remembers to know today's rate: bytes appended, sampled at most once an hour,

@@ -2,9 +2,12 @@
  * .ctl/: what the store says about itself, and what it can be told.
  *
  *   status, stats.json, metrics, errors   texts, made when they are opened
+ *   upload  the same, of a store that has a cloud
  *   sync    write 1: all that was written is durable when write(2) returns
  *   seal    write 1: every open part is sealed when write(2) returns
- *   accept  write the UUID of a segment in wal/in that has no .sum
+ *   flush   write 1: all that was durable is in the cloud when write(2) returns
+ *   accept  write the UUID of a segment in wal/in that has no .sum; or "space": files of space/ whose
+ *           changes cannot be read are given up
  *
  * A command is one write(2); its error is what the command came to. Sizes are 0, as nobody knows
  * them before.
@@ -16,6 +19,8 @@
 #include <string.h>
 
 #include "engine/engine.h"
+#include "fs/cloud_status.h"
+#include "fs/space.h"
 #include "fs/status.h"
 #include "fs/text.h"
 #include "fs/view.h"
@@ -44,12 +49,25 @@ static struct status_growth growth_now(struct call *call, const struct engine_st
 	return growth;
 }
 
+/* RET, filled; NULL if the store has no cloud. */
+static const struct cloud_status *cloud_now(struct call *call, struct cloud_status *ret)
+{
+	const struct fs_cloud *cloud = fs_options(call->fs)->cloud;
+	if (!cloud)
+		return NULL;
+	*ret = (struct cloud_status){0};
+	cloud->status(cloud->arg, ret);
+	return ret;
+}
+
 static int make_status(struct call *call, struct buf *out)
 {
 	struct engine_stats stats;
 	engine_stats(call->engine, &stats);
 	struct status_growth growth = growth_now(call, &stats);
-	return status_as_text(&stats, &growth, clock_system()->wall_ns(clock_system()), out);
+	struct cloud_status cloud;
+	return status_as_text(&stats, &growth, cloud_now(call, &cloud),
+			      clock_system()->wall_ns(clock_system()), out);
 }
 
 static int make_stats(struct call *call, struct buf *out)
@@ -57,7 +75,9 @@ static int make_stats(struct call *call, struct buf *out)
 	struct engine_stats stats;
 	engine_stats(call->engine, &stats);
 	struct status_growth growth = growth_now(call, &stats);
-	return status_as_json(&stats, &growth, clock_system()->wall_ns(clock_system()), out);
+	struct cloud_status cloud;
+	return status_as_json(&stats, &growth, cloud_now(call, &cloud),
+			      clock_system()->wall_ns(clock_system()), out);
 }
 
 static int make_metrics(struct call *call, struct buf *out)
@@ -65,12 +85,23 @@ static int make_metrics(struct call *call, struct buf *out)
 	struct engine_stats stats;
 	engine_stats(call->engine, &stats);
 	struct status_growth growth = growth_now(call, &stats);
-	return status_as_metrics(&stats, &growth, out);
+	struct cloud_status cloud;
+	return status_as_metrics(&stats, &growth, cloud_now(call, &cloud), out);
 }
 
 static int make_errors(struct call *call, struct buf *out)
 {
-	return fs_errors_text(call->fs, out);
+	struct cloud_status status;
+	const struct cloud_status *cloud = cloud_now(call, &status);
+	int r = fs_errors_text(call->fs, out);
+	return r < 0 || !cloud ? r : cloud_status_as_error(cloud, out);
+}
+
+static int make_upload(struct call *call, struct buf *out)
+{
+	struct cloud_status status;
+	const struct cloud_status *cloud = cloud_now(call, &status);
+	return cloud ? cloud_status_as_text(cloud, out) : -ENOENT;
 }
 
 /* ---- Commands: TEXT is what was written, without the white space around it ------------------- */
@@ -85,9 +116,33 @@ static int do_seal(struct call *call, const char *text)
 	return strcmp(text, "1") == 0 ? engine_seal(call->engine, NULL, &call->err) : -EINVAL;
 }
 
+/*
+ * In slices, so that the thread of a caller who has given up is not kept for as long as the cloud
+ * is away.
+ */
+static int do_flush(struct call *call, const char *text)
+{
+	enum { SLICE_MS = 200 };
+	const struct fs_cloud *cloud = fs_options(call->fs)->cloud;
+
+	if (!cloud || strcmp(text, "1") != 0)
+		return -EINVAL;
+	int r = engine_sync(call->engine, &call->err);
+	if (r == -EROFS && !call_interrupted(call))
+		r = 0; /* what was accepted before is durable: flush says why the rest is not */
+	if (r < 0)
+		return r;
+	do {
+		r = cloud->flush(cloud->arg, SLICE_MS, &call->err);
+	} while (r == -ETIMEDOUT && !call_interrupted(call));
+	return r;
+}
+
 static int do_accept(struct call *call, const char *text)
 {
 	struct uuid uuid;
+	if (strcmp(text, "space") == 0)
+		return space_accept_loss(call);
 	return uuid_parse(text, &uuid) == 0 ? wal_in_accept(call, &uuid) : -EINVAL;
 }
 
@@ -98,6 +153,7 @@ struct ctl_file {
 	const char *name;
 	int (*make)(struct call *call, struct buf *out);
 	int (*command)(struct call *call, const char *text);
+	bool of_cloud; /* there only if the store has one */
 };
 
 static const struct ctl_file ctl_files[] = {
@@ -105,7 +161,14 @@ static const struct ctl_file ctl_files[] = {
 	{.name = "metrics", .make = make_metrics}, {.name = "errors", .make = make_errors},
 	{.name = "sync", .command = do_sync},      {.name = "seal", .command = do_seal},
 	{.name = "accept", .command = do_accept},
+	{.name = "upload", .make = make_upload, .of_cloud = true},
+	{.name = "flush", .command = do_flush, .of_cloud = true},
 };
+
+static bool is_there(const struct fs *fs, const struct ctl_file *file)
+{
+	return !file->of_cloud || fs_options(fs)->cloud;
+}
 
 static enum node_fixed id_of(size_t index)
 {
@@ -199,7 +262,7 @@ static int ctl_getattr(struct call *call, const uint64_t *handle, struct entry *
 static int ctl_lookup(struct call *call, const char *name, struct entry *ret)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(ctl_files); i++) {
-		if (strcmp(name, ctl_files[i].name) == 0)
+		if (is_there(call->fs, &ctl_files[i]) && strcmp(name, ctl_files[i].name) == 0)
 			return fs_entry_of(call, id_of(i), ret);
 	}
 	return -ENOENT;
@@ -210,6 +273,8 @@ static int ctl_readdir(struct call *call, uint64_t handle, uint64_t offset, stru
 	(void)handle;
 	for (size_t i = offset; i < ARRAY_SIZE(ctl_files); i++) {
 		struct entry entry = {0};
+		if (!is_there(call->fs, &ctl_files[i]))
+			continue;
 		int r = fs_entry_of(call, id_of(i), &entry);
 		if (r < 0)
 			return r;

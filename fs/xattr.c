@@ -63,10 +63,17 @@ MUST_CHECK static int put_pointer(const struct uuid *uuid, uint64_t offset, stru
 	return buf_printf(ret, "%s/%" PRIu64, uuid_format(uuid, text), offset);
 }
 
-/* There is neither a cluster nor a cloud: nothing has reached them. */
-MUST_CHECK static int put_durable(uint64_t local, struct buf *ret)
+/* There is no cluster: nothing has reached one. */
+MUST_CHECK static int put_durable(uint64_t local, uint64_t in_cloud, struct buf *ret)
 {
-	return buf_printf(ret, "local=%" PRIu64 " quorum=0 cloud=0", local);
+	return buf_printf(ret, "local=%" PRIu64 " quorum=0 cloud=%" PRIu64, local, in_cloud);
+}
+
+/* How many bytes of SEGMENT from 0 are in the cloud. */
+static uint64_t in_cloud(const struct call *call, const struct uuid *segment)
+{
+	const struct fs_cloud *cloud = fs_options(call->fs)->cloud;
+	return cloud ? cloud->safe_length(cloud->arg, segment) : 0;
 }
 
 /* ---- Segments ------------------------------------------------------------------------------- */
@@ -139,7 +146,7 @@ int xattr_segment(struct call *call, struct engine_segment *segment, const char 
 	case XATTR_XXH3:
 		return segment_hash(call, segment, ret);
 	case XATTR_DURABLE:
-		return put_durable(info.durable, ret);
+		return put_durable(info.durable, in_cloud(call, &info.uuid), ret);
 	case XATTR_STATE:
 		return buf_append_text(ret, segment_state(info.state));
 	case XATTR_FORMAT:
@@ -223,7 +230,8 @@ int xattr_atom(struct call *call, struct engine_segment *segment, uint64_t offse
 	case XATTR_XXH3:
 		return atom_hash(call, segment, &frame, ret);
 	case XATTR_DURABLE:
-		return put_durable(frame_below(&frame, info.durable), ret);
+		return put_durable(frame_below(&frame, info.durable),
+				   frame_below(&frame, in_cloud(call, &info.uuid)), ret);
 	case XATTR_STATE:
 		return buf_append_text(ret, sealed ? "sealed" : "open");
 	case XATTR_OTHER:
@@ -243,15 +251,19 @@ MUST_CHECK static int root_durable(struct call *call, const struct engine_root *
 
 	/* Dangling, or its segment was given up. */
 	if (!segment)
-		return put_durable(0, ret);
+		return put_durable(0, 0, ret);
 	call_block(call);
 	int r = engine_frame_at(call->engine, segment, root->pointer.offset, &frame);
 	if (r == -ENOENT)
-		return put_durable(0, ret);
+		return put_durable(0, 0, ret);
 	if (r < 0)
 		return r;
 	engine_segment_info(call->engine, segment, &info);
-	return put_durable(frame_below(&frame, info.durable), ret);
+	/* Without the manifest that names it, a root can not be had from the cloud. */
+	const struct fs_cloud *cloud = fs_options(call->fs)->cloud;
+	bool is_there = cloud && root->seq != 0 && cloud->safe_root(cloud->arg) >= root->seq;
+	return put_durable(frame_below(&frame, info.durable),
+			   is_there ? frame_below(&frame, in_cloud(call, &info.uuid)) : 0, ret);
 }
 
 int xattr_root(struct call *call, const struct engine_root *root, struct slice text,

@@ -6,8 +6,8 @@
  *   user.protofs.xxh3     XXH3-128 as 32 hex digits: of an atom's payload, of a root's text; of a segment, the sum of its
  *                         per-MiB sums (16 bytes each, in order), as far as it is durable
  *   user.protofs.durable  "local=N quorum=N cloud=N": how many bytes, counted from the first one, have reached this
- *                         disk, a majority of the peers' disks, S3. Of an atom and the atom of a root the frame's
- *                         bytes count
+ *                         disk, a majority of the peers' disks, the cloud. Of an atom and the atom of a root the
+ *                         frame's bytes count; of a root they are in the cloud when the root itself is
  *   user.protofs.state    segments: volatile, open, sealed, damaged; atoms: open, sealed; roots: published, dangling
  *
  * Any other name is -ENODATA at once: the kernel asks for security.capability at every write.

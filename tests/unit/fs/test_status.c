@@ -41,7 +41,7 @@ START_TEST(test_text)
 	struct status_growth growth = {.bytes = 1ULL << 30, .interval_ms = DAY_MS};
 	struct buf out = {.max = STATUS_TEXT_MAX};
 
-	ck_assert_int_eq(status_as_text(&stats, &growth, now_ns, &out), 0);
+	ck_assert_int_eq(status_as_text(&stats, &growth, NULL, now_ns, &out), 0);
 	const char *text = text_of(&out);
 	ck_assert_ptr_nonnull(strstr(text, "00000000-0000-0000-0000-000000000000, node 3\n"));
 	ck_assert_ptr_nonnull(strstr(text, "state      read-write\n"));
@@ -63,7 +63,7 @@ START_TEST(test_text_of_trouble)
 	stats.errors = 2;
 	(void)snprintf(stats.read_only_reason, sizeof(stats.read_only_reason),
 		       "the disk \"failed\"");
-	ck_assert_int_eq(status_as_text(&stats, &growth, now_ns, &out), 0);
+	ck_assert_int_eq(status_as_text(&stats, &growth, NULL, now_ns, &out), 0);
 	const char *text = text_of(&out);
 	ck_assert_ptr_nonnull(strstr(text, "state      READ-ONLY: the disk \"failed\"\n"));
 	ck_assert_ptr_nonnull(strstr(text, "after a crash: recovered"));
@@ -71,7 +71,7 @@ START_TEST(test_text_of_trouble)
 	ck_assert_ptr_nonnull(strstr(text, "errors     2 (see .ctl/errors)"));
 
 	buf_clear(&out);
-	ck_assert_int_eq(status_as_json(&stats, &growth, now_ns, &out), 0);
+	ck_assert_int_eq(status_as_json(&stats, &growth, NULL, now_ns, &out), 0);
 	struct slice json = {.data = out.data, .size = out.size};
 	ck_assert_int_eq(render_atom(ENGINE_FORMAT_JSON, json, NULL, NULL), 0);
 	text = text_of(&out);
@@ -91,10 +91,10 @@ START_TEST(test_no_rate)
 
 	ck_assert(!status_days_left(&stats, &none, &days));
 	ck_assert(!status_days_left(&stats, &idle, &days));
-	ck_assert_int_eq(status_as_json(&stats, &none, now_ns, &out), 0);
+	ck_assert_int_eq(status_as_json(&stats, &none, NULL, now_ns, &out), 0);
 	ck_assert_ptr_nonnull(strstr(text_of(&out), "\"disk_full_days\": null\n"));
 	buf_clear(&out);
-	ck_assert_int_eq(status_as_metrics(&stats, &none, &out), 0);
+	ck_assert_int_eq(status_as_metrics(&stats, &none, NULL, &out), 0);
 	const char *text = text_of(&out);
 	ck_assert_ptr_nonnull(strstr(text, "\nprotofs_segments 4\n"));
 	ck_assert_ptr_nonnull(
@@ -111,10 +111,10 @@ START_TEST(test_every_size_of_buffer)
 	struct engine_stats stats = sample();
 	struct status_growth growth = {.bytes = 1, .interval_ms = DAY_MS};
 	struct buf whole = {.max = STATUS_TEXT_MAX};
-	ck_assert_int_eq(status_as_json(&stats, &growth, now_ns, &whole), 0);
+	ck_assert_int_eq(status_as_json(&stats, &growth, NULL, now_ns, &whole), 0);
 	for (size_t max = 0; max < whole.size; max++) {
 		struct buf out = {.max = max};
-		ck_assert_int_eq(status_as_json(&stats, &growth, now_ns, &out), -EFBIG);
+		ck_assert_int_eq(status_as_json(&stats, &growth, NULL, now_ns, &out), -EFBIG);
 		buf_done(&out);
 	}
 	buf_done(&whole);
