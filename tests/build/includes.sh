@@ -12,6 +12,7 @@ declare -A owners=(
 	['xxhash\.h']="base"
 	['liburing\.h|liburing/.*']="engine bench"
 	['curl/.*|openssl/.*']="cloud cluster"
+	['expat\.h|ini\.h']="cloud"
 	['(fuse3/)?fuse(_.*)?\.h']="fs cmd bench e2e"
 	['yajl/.*']="cluster fs cmd"
 	['msgpack\.h|msgpack/.*']="fs cmd"
