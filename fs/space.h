@@ -88,7 +88,11 @@ struct space {
 	uint64_t meta_begins; /* so many were LOGGED when the first one went to META */
 
 	uint64_t kept; /* bytes of our segments of small files; lock */
-	bool damaged; /* a change could not be read: nothing is compacted, so that it stays for repair */
+	/*
+	 * A change could not be read: nothing is compacted, so that it stays for repair, and a name that is
+	 * not there is EIO. lock
+	 */
+	bool damaged;
 	uint64_t compact_above; /* not before KEPT is more: the last attempt failed. lock */
 
 	struct small_file *root; /* shows the newest root; with a reference. lock */
@@ -228,6 +232,11 @@ MUST_CHECK int space_restored(struct fs *fs, const struct uuid *uuid, struct ret
 bool space_compact_due(struct space *space, uint64_t size_min);
 /* With change held, if it is due. A failure is reported, and costs nothing but space. */
 void space_compact(struct space *space, uint64_t size_min);
+/*
+ * For .ctl/accept: what could not be read is given up. The files as they are now go to a new segment, and
+ * the damaged ones are removed. -EINVAL nothing was lost.
+ */
+MUST_CHECK int space_accept_loss(struct call *call);
 /* With change held: counts what the segments hold. */
 void space_compact_measure(struct space *space);
 

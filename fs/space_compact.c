@@ -168,3 +168,27 @@ void space_compact(struct space *space, uint64_t size_min)
 	if (r < 0)
 		fs_report(space->fs, &why); /* they are all there, only larger than need be */
 }
+
+int space_accept_loss(struct call *call)
+{
+	struct space *space = space_of(call);
+	int r = 0;
+
+	call_leave(call);
+	pthread_mutex_lock(&space->change);
+	pthread_mutex_lock(&space->lock);
+	bool damaged = space->damaged;
+	pthread_mutex_unlock(&space->lock);
+	if (!damaged)
+		r = reterr_set(&call->err, -EINVAL, "every change of a file of space/ could be read");
+	if (r == 0)
+		r = compact(space, &call->err);
+	if (r == 0) {
+		space_compact_measure(space);
+		pthread_mutex_lock(&space->lock);
+		space->damaged = false;
+		pthread_mutex_unlock(&space->lock);
+	}
+	pthread_mutex_unlock(&space->change);
+	return r;
+}

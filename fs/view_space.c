@@ -78,6 +78,20 @@ static void entry_of_file(struct call *call, struct small_file *file, struct ent
 	node_unref(fs_nodes(call->fs), &file->node, 1);
 }
 
+/*
+ * Which file a change that cannot be read was about, nobody knows: of a name that is not there it
+ * cannot be said that it never was. What happened was reported when the changes were read.
+ */
+static int small_file_missing(struct space *space, const char *name)
+{
+	if (small_file_name_is_temporary(name))
+		return -ENOENT;
+	pthread_mutex_lock(&space->lock);
+	bool damaged = space->damaged;
+	pthread_mutex_unlock(&space->lock);
+	return damaged ? -EIO : -ENOENT;
+}
+
 static int space_lookup(struct call *call, const char *name, struct entry *ret)
 {
 	struct uuid uuid;
@@ -94,6 +108,8 @@ static int space_lookup(struct call *call, const char *name, struct entry *ret)
 		break;
 	case SPACE_NAME_FILE:
 		file = small_file_get(space_of(call), name);
+		if (!file)
+			r = small_file_missing(space_of(call), name);
 		break;
 	case SPACE_NAME_REFUSED:
 		break;

@@ -210,6 +210,33 @@ def a_flip_in_the_data_of_a_sealed_part_is_named():
 
 
 @test
+def a_file_of_space_whose_changes_are_damaged_is_an_error_until_that_is_accepted():
+    with Store(*GEOMETRY) as store, store.mount() as mnt:
+        write(mnt / "space/lost", words(40_000), sync=True)
+        write(mnt / "space/filler", random_bytes(100_000), sync=True)
+        write(mnt / "space/kept", b"whole", sync=True)
+        mnt.umount()
+        (meta,) = [p for p in files_of(store) if "/segments/" in p]
+        flip(meta, 20_000)
+        mnt.start()
+        name = os.path.basename(os.path.dirname(meta))
+        check_in(name, errors_text(mnt), ".ctl/errors names the segment")
+        check_errno(errno.EIO, "opening a file that may be the damaged one", read, mnt / "space/lost")
+        check_errno(errno.EIO, "making it anew", write, mnt / "space/lost", b"as if it had never been")
+        check_eq(read(mnt / "space/kept"), b"whole", "a file whose changes can be read")
+        publish(mnt, put(mnt, b"roots can be published meanwhile"))
+        write(mnt / ".ctl/accept", b"space", flags=os.O_WRONLY)
+        check_errno(errno.ENOENT, "the file that was given up", read, mnt / "space/lost")
+        write(mnt / "space/lost", b"made anew", sync=True)
+        check_errno(errno.EINVAL, "accepting again", write, mnt / ".ctl/accept", b"space", flags=os.O_WRONLY)
+        mnt.umount()
+        store.fsck("--deep")
+        mnt.start()
+        check_eq((read(mnt / "space/kept"), read(mnt / "space/lost")), (b"whole", b"made anew"), "files afterwards")
+        check_eq(errors_text(mnt), "", ".ctl/errors after it")
+
+
+@test
 def damage_before_the_end_of_an_open_part_is_no_torn_tail():
     with Store(*GEOMETRY) as store, store.mount() as mnt:
         name = new_uuid()
