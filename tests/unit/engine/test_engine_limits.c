@@ -8,6 +8,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "engine/core.h"
 #include "engine/disk.h"
 #include "engine/engine.h"
 #include "tests/lib/fake_clock.h"
@@ -242,6 +243,30 @@ START_TEST(open_parts_stay_few_when_sealing_is_slow)
 }
 END_TEST
 
+/* As if a segment had grown that long: how it would, takes 64 GiB. */
+START_TEST(a_foreign_segment_ends_at_its_limit)
+{
+	const struct uuid uuid = {.bytes = {1, 2, 3, 4, 5, 6, 0x47, 8, 0x89, 10}};
+	char bytes[] = "123456";
+	struct iovec iov = {.iov_base = bytes, .iov_len = 6};
+	struct engine_segment_info info;
+	struct engine_segment *segment;
+	uint64_t offset = 0;
+
+	ck_assert_int_eq(engine_segment_create(e, &uuid, &segment), 0);
+	segment->length = ENGINE_FOREIGN_LENGTH_MAX - 5;
+	ck_assert_int_eq(engine_segment_append(e, segment, &iov, 1, &offset), -EFBIG);
+	engine_segment_info(e, segment, &info);
+	ck_assert_uint_eq(info.length, ENGINE_FOREIGN_LENGTH_MAX - 5);
+
+	/* It is the length that refuses, and the segment is as usable as before. */
+	segment->length = 0;
+	ck_assert_int_eq(engine_segment_append(e, segment, &iov, 1, &offset), 0);
+	ck_assert_uint_eq(offset, 0);
+	ck_assert_int_eq(engine_sync(e, NULL), 0);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("engine: limits");
@@ -252,6 +277,7 @@ int main(void)
 	tcase_add_test(tcase, more_readers_of_parts_than_open_files);
 	tcase_add_test(tcase, a_part_is_sealed_behind_many_that_cannot_be);
 	tcase_add_test(tcase, open_parts_stay_few_when_sealing_is_slow);
+	tcase_add_test(tcase, a_foreign_segment_ends_at_its_limit);
 	suite_add_tcase(suite, tcase);
 	SRunner *runner = srunner_create(suite);
 	srunner_run_all(runner, CK_NORMAL);
