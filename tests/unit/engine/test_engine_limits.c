@@ -250,7 +250,6 @@ START_TEST(a_foreign_segment_ends_at_its_limit)
 	char bytes[] = "123456";
 	struct iovec iov = {.iov_base = bytes, .iov_len = 6};
 	struct engine_segment_info info;
-	struct engine_segment *segment;
 	uint64_t offset = 0;
 
 	ck_assert_int_eq(engine_segment_create(e, &uuid, &segment), 0);
