@@ -1,4 +1,4 @@
-"""Real S3 servers on loopback, for tests and benchmarks: Ceph's RADOS gateway and OpenStack Swift, as Debian packages them.
+"""Real S3 servers on loopback, for tests and benchmarks: Debian's Ceph RADOS gateway and OpenStack Swift.
 
     with s3_servers.Rgw() as server:
         client = server.client()                    # s3_wire.S3
