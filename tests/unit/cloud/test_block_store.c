@@ -16,15 +16,18 @@
 #include "cloud/block_key.h"
 #include "cloud/block_store_dir.h"
 #include "cloud/cloud.h"
+#include "tests/lib/faulty_store.h"
 
 #define U1 "01234567-89ab-cdef-0123-456789abcdef"
 #define U2 "11234567-89ab-cdef-0123-456789abcdef"
 #define P0 "00000000000000000000"
 #define P5 "00000000000005242880"
 
-enum kind { MEMORY, DIRECTORY, DIRECTORY_NAMES, KINDS };
+/* STACK: all decorators on memory; SHAKY: retrying on one that often fails before its effect. */
+enum kind { MEMORY, DIRECTORY, DIRECTORY_NAMES, STACK, SHAKY, KINDS };
 
 static struct block_store *store;
+static struct block_store *place; /* what a faulty store stands in front of */
 static char dir[64];
 
 static void open_dir(void)
@@ -34,9 +37,34 @@ static void open_dir(void)
 	ck_assert_msg(r == 0, "%s", err.text);
 }
 
+static void no_sleep(void *arg, uint64_t ms)
+{
+	(void)arg;
+	(void)ms;
+}
+
+static void stack_up(void)
+{
+	const struct retry_options options = {.sleep = no_sleep, .seed = 1};
+	ck_assert_int_eq(block_store_counting_new(store, &store), 0);
+	ck_assert_int_eq(block_store_retrying_new(store, &options, &store), 0);
+	ck_assert_int_eq(block_store_verifying_new(store, &store), 0);
+}
+
 static void setup_kind(int kind)
 {
+	const struct faulty_options shaky = {.seed = 7, .before = 250};
 	dir[0] = '\0';
+	place = NULL;
+	if (kind == STACK || kind == SHAKY) {
+		ck_assert_int_eq(block_store_memory_new(64 << 20, &store), 0);
+		if (kind == SHAKY) {
+			place = store;
+			ck_assert_int_eq(faulty_store_new(place, &shaky, &store), 0);
+		}
+		stack_up();
+		return;
+	}
 	if (kind == MEMORY) {
 		ck_assert_int_eq(block_store_memory_new(64 << 20, &store), 0);
 		return;
@@ -59,6 +87,7 @@ static int remove_one(const char *path, const struct stat *st, int type, struct 
 static void teardown_kind(void)
 {
 	block_store_free(store);
+	block_store_free(place);
 	if (dir[0])
 		(void)nftw(dir, remove_one, 8, FTW_DEPTH | FTW_PHYS);
 }
@@ -126,7 +155,8 @@ START_TEST(a_block_is_stored_once)
 	put(key, "first");
 	check_content(key, "first");
 	ck_assert_int_eq(block_store_put(store, key, "second", 6, BLOCK_NO_FRAME, NULL), -EEXIST);
-	ck_assert_int_eq(block_store_put(store, key, "first", 5, BLOCK_NO_FRAME, NULL), -EEXIST);
+	int r = block_store_put(store, key, "first", 5, BLOCK_NO_FRAME, NULL);
+	ck_assert(r == -EEXIST || (_i == SHAKY && r == 0)); /* equal bytes are as good as done */
 	check_content(key, "first");
 	ck_assert_int_eq(block_store_delete(store, key, NULL), 0);
 	ck_assert_int_eq(block_store_delete(store, key, NULL), 0);
