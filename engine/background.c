@@ -88,7 +88,7 @@ static void shrink_idle(struct engine *e)
 static void flush_all(struct engine *e)
 {
 	/* Failures were reported where they happened; whoever waits for the bytes is told again. */
-	(void)!engine_sync(e, NULL);
+	(void)!commit_all(e, NULL);
 }
 
 static void *flusher_main(void *arg)

@@ -40,6 +40,7 @@ static void commit_succeeded(struct engine_segment *segment, struct wal *wal)
 	atomic_fetch_add_explicit(&segment->engine->commits, 1, memory_order_relaxed);
 	if (wants_writer)
 		background_write(segment->engine);
+	engine_changed(segment->engine);
 }
 
 /* L: nothing is written to the open part any more. The caller broadcasts, and then reports. */
@@ -382,7 +383,7 @@ int commit_together(struct engine *e, struct engine_position *positions, size_t 
 	return r < 0 ? -EIO : 0;
 }
 
-/* ---- The public part ------------------------------------------------------------------------ */
+/* ---- Several segments ------------------------------------------------------------------------ */
 
 static int compare_positions(const void *a, const void *b)
 {
@@ -444,8 +445,8 @@ static int commit_batch(struct engine *e, const struct engine_position *position
 	return result;
 }
 
-int engine_commit(struct engine *e, const struct engine_position *positions, size_t count,
-		  struct reterr *err)
+int commit_positions(struct engine *e, const struct engine_position *positions, size_t count,
+		     struct reterr *err)
 {
 	int result = 0;
 
@@ -488,14 +489,14 @@ size_t commit_dirty_positions(struct engine *e, struct engine_position **ret)
 	return n;
 }
 
-int engine_sync(struct engine *e, struct reterr *err)
+int commit_all(struct engine *e, struct reterr *err)
 {
 	struct engine_position *positions;
 	size_t count = commit_dirty_positions(e, &positions);
 
 	if (count == SIZE_MAX)
 		return -ENOMEM;
-	int r = engine_commit(e, positions, count, err);
+	int r = commit_positions(e, positions, count, err);
 	free(positions);
 	return r;
 }

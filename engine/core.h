@@ -17,6 +17,7 @@
 #include "engine/catalogue.h"
 #include "engine/disk.h"
 #include "engine/engine.h"
+#include "engine/journal.h"
 #include "engine/page_cache.h"
 #include "engine/part_format.h"
 #include "engine/pool.h"
@@ -61,6 +62,7 @@ struct engine_segment {
 	uint32_t number;
 	uint32_t node;
 	enum engine_class class;
+	bool inherited; /* another store's, of which no byte is here (inherit.c) */
 
 	pthread_mutex_t lock;   /* of all below */
 	pthread_cond_t changed; /* durable grew, a flag was given back, a part ended */
@@ -108,10 +110,15 @@ struct engine {
 	struct disk *disk;
 	struct engine_options options;
 	const struct clock *clock;
+	/*
+	 * Immutable but for its features and its identity, which superblock_change changes: under
+	 * state_lock.
+	 */
 	struct superblock superblock;
 	struct part_geometry geometry;
 	struct catalogue *catalogue;
 	struct root_log *root_log;
+	struct journal *journal; /* one caller at a time */
 	struct pool *pool;
 	struct page_cache *cache;
 
@@ -156,11 +163,24 @@ struct engine {
 	/* State: under state_lock. */
 	pthread_mutex_t state_lock;
 	bool opened_writable; /* immutable after open */
+	bool clone, copied;   /* the same; see identity.c */
+	bool superblock_busy; /* one thread writes it; STATE_CHANGED tells of the end */
+	pthread_cond_t state_changed;
 	bool damaged, recovered;
 	char read_only_reason[RETERR_TEXT_SIZE];
 	atomic_bool read_only;
 	struct disk_file *reserve; /* see reserve.c; opened once */
 	bool reserve_whole;
+
+	_Atomic(struct remote_keeper *) keeper; /* see keeper.c; NULL: none */
+
+	/* Who wants to know of changes (listen.c): under listen_lock. */
+	pthread_mutex_t listen_lock;
+	pthread_cond_t listen_idle; /* LISTEN_CALLS became 0 */
+	engine_changed_fn *listen;
+	void *listen_arg;
+	unsigned listen_calls;  /* that run now */
+	atomic_bool listening; /* LISTEN is set: whoever has nothing to tell takes no lock */
 
 	atomic_ulong appends, bytes_appended, commits, commit_waiters, roots_published;
 	atomic_ulong parts_sealed, parts_poisoned, errors, stage_last;
@@ -187,6 +207,21 @@ void engine_turn_read_only(struct engine *e, const struct reterr *reason);
 void engine_note_damage(struct engine *e, const struct reterr *what);
 /* 0, or -EROFS with the reason in ERR. */
 MUST_CHECK int engine_check_writable(struct engine *e, struct reterr *err);
+
+/* ---- identity.c: whose store this is --------------------------------------------------------- */
+
+/*
+ * At open, the superblock read: 0, and e->clone and e->copied are set if the store must not be
+ * written to; REASON says why. With take_over it is this directory's from now on, durably.
+ */
+MUST_CHECK int identity_check(struct engine *e, struct reterr *reason, struct reterr *err);
+/* Before the first record of a journal: from now on a copy of the directory is known as one. */
+MUST_CHECK int identity_settle(struct engine *e, struct reterr *err);
+/*
+ * Sets bits of the superblock, durably; nothing if they are set. No lock held.
+ */
+MUST_CHECK int superblock_require(struct engine *e, uint64_t incompat, uint64_t ro_compat,
+				  struct reterr *err);
 
 /* ---- segment.c ------------------------------------------------------------------------------ */
 
@@ -275,6 +310,11 @@ MUST_CHECK int segment_repair(struct engine_segment *segment, struct reterr *err
  */
 MUST_CHECK int segment_read_head(struct engine_segment *segment, uint64_t end, uint8_t **ret,
 				 struct reterr *err);
+/* engine_commit, on this disk. */
+MUST_CHECK int commit_positions(struct engine *e, const struct engine_position *positions,
+				size_t count, struct reterr *err);
+/* engine_sync, on this disk. */
+MUST_CHECK int commit_all(struct engine *e, struct reterr *err);
 /*
  * What is accepted and not durable now, sorted by segment, malloc'ed. The number; SIZE_MAX without
  * memory.
@@ -287,6 +327,16 @@ size_t commit_dirty_positions(struct engine *e, struct engine_position **ret);
  */
 MUST_CHECK int commit_together(struct engine *e, struct engine_position *positions, size_t count,
 			       struct disk_job *root_job, struct reterr *err);
+
+/* ---- keeper.c: durable elsewhere, too -------------------------------------------------------- */
+
+/* Returns when all that is accepted now is durable here, and KEEPER has it. No lock or flag held. */
+MUST_CHECK int keeper_sync(struct engine *e, struct remote_keeper *keeper, struct reterr *err);
+
+/* ---- listen.c -------------------------------------------------------------------------------- */
+
+/* Durable bytes, roots or the set of segments changed. No lock held. */
+void engine_changed(struct engine *e);
 
 /* ---- ended.c: sealing, in the background or asked for --------------------------------------- */
 

@@ -182,6 +182,7 @@ int segment_seal_ended(struct engine_segment *segment, struct reterr *err)
 		return reterr_set(err, r, "%s", cause.text);
 	}
 	reserve_restore(e);
+	engine_changed(e); /* it may be final now */
 	return 0;
 }
 

@@ -128,6 +128,9 @@ static void init_locks(struct engine *e)
 	(void)pthread_mutex_init(&e->root_lock, NULL);
 	(void)pthread_mutex_init(&e->background_lock, NULL);
 	(void)pthread_mutex_init(&e->state_lock, NULL);
+	(void)pthread_mutex_init(&e->listen_lock, NULL);
+	(void)pthread_cond_init(&e->listen_idle, NULL);
+	(void)pthread_cond_init(&e->state_changed, NULL);
 	(void)pthread_cond_init(&e->root_changed, NULL);
 	(void)pthread_condattr_init(&monotonic);
 	(void)pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
@@ -144,6 +147,7 @@ static void destroy(struct engine *e)
 	free(e->files);
 	catalogue_close(e->catalogue);
 	root_log_close(e->root_log);
+	journal_free(e->journal);
 	reserve_close(e);
 	page_cache_free(e->cache);
 	pool_free(e->pool);
@@ -153,6 +157,9 @@ static void destroy(struct engine *e)
 	(void)pthread_mutex_destroy(&e->root_lock);
 	(void)pthread_mutex_destroy(&e->background_lock);
 	(void)pthread_mutex_destroy(&e->state_lock);
+	(void)pthread_mutex_destroy(&e->listen_lock);
+	(void)pthread_cond_destroy(&e->listen_idle);
+	(void)pthread_cond_destroy(&e->state_changed);
 	(void)pthread_cond_destroy(&e->root_changed);
 	(void)pthread_cond_destroy(&e->flusher_wake);
 	(void)pthread_cond_destroy(&e->sealer_wake);
@@ -229,23 +236,37 @@ static int load_record(void *arg, const struct catalogue_record *record)
 	return 0;
 }
 
-static int load(struct engine *e, struct reterr *err)
+/* What the superblock says about it: whether this process may write. */
+static int load_superblock(struct engine *e, struct reterr *err)
 {
-	struct reterr damage = {0};
-	bool read_only = e->options.read_only;
+	struct reterr reason = {0};
 
 	int r = superblock_read(e->disk, &e->superblock, err);
+	if (r == 0)
+		r = identity_check(e, &reason, err);
 	if (r < 0)
 		return r;
 	e->geometry = part_geometry_of(e->superblock.block_size);
-	if (read_only || e->superblock.read_only) {
-		(void)reterr_set(&damage, -EROFS, "%s",
-				 read_only ? "it was opened so"
-					   : "it has a feature that this version can only read");
-		memcpy(e->read_only_reason, damage.text, sizeof(e->read_only_reason));
+	if (e->superblock.read_only)
+		(void)reterr_set(&reason, -EROFS,
+				 "it has a feature that this version can only read");
+	if (e->options.read_only)
+		(void)reterr_set(&reason, -EROFS, "it was opened so");
+	if (reason.code) {
+		memcpy(e->read_only_reason, reason.text, sizeof(e->read_only_reason));
 		atomic_store(&e->read_only, true);
-		read_only = true;
 	}
+	return journal_new(e->disk, &e->superblock.store, reason.code != 0, &e->journal);
+}
+
+static int load(struct engine *e, struct reterr *err)
+{
+	struct reterr damage = {0};
+
+	int r = load_superblock(e, err);
+	if (r < 0)
+		return r;
+	bool read_only = atomic_load(&e->read_only);
 	r = catalogue_open(e->disk, &e->superblock.store, read_only, load_record, e, &damage,
 			   &e->catalogue);
 	if (r == -EBADMSG || r == -ENOENT) {
@@ -309,7 +330,7 @@ int engine_close(struct engine *e, struct reterr *err)
 		return 0;
 	background_stop(e);
 	if (e->opened_writable)
-		r = engine_sync(e, err);
+		r = commit_all(e, err); /* here: nobody waits for a keeper any more */
 	if (e->opened_writable && !atomic_load(&e->read_only)) {
 		int sealed = engine_seal(e, NULL, r == 0 ? err : NULL);
 		if (r == 0)
@@ -319,6 +340,8 @@ int engine_close(struct engine *e, struct reterr *err)
 			r = root_log_mark(e->root_log, err);
 		if (r == 0)
 			r = catalogue_mark(e->catalogue, err);
+		if (r == 0)
+			r = journal_mark(e->journal, err);
 	}
 	destroy(e);
 	return r;
@@ -372,6 +395,8 @@ void engine_stats(struct engine *e, struct engine_stats *ret)
 	}
 	(void)pthread_mutex_lock(&e->state_lock);
 	ret->recovered = e->recovered;
+	ret->clone = e->clone;
+	ret->copied = e->copied;
 	ret->damaged = e->damaged;
 	ret->read_only = atomic_load(&e->read_only);
 	memcpy(ret->read_only_reason, e->read_only_reason, sizeof(ret->read_only_reason));

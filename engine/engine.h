@@ -336,6 +336,8 @@ struct engine_root {
  * -ESTALE     the root moved; RET is the newest
  * -ENODATA    dangling, and strict_root is set
  * -EINVAL     POINTER is in a damaged header, or PAYLOAD is too large
+ * -EROFS, -ECANCELED from a keeper (engine_set_keeper): RET is set, its seq is 0 if the root was not
+ *             published here either. Give it zeroed: a read-only engine does not touch it.
  */
 PROTOFS_API MUST_CHECK int engine_root_publish(struct engine *e, uint64_t expected,
 					       const struct engine_pointer *pointer,

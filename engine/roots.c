@@ -101,7 +101,7 @@ static int write_root(struct engine *e, const struct engine_root *root, struct r
 		return -ENOMEM;
 	int r = 0;
 	while (r == 0 && count > ENGINE_ROOT_BARRIER_MAX) {
-		r = engine_commit(e, &positions[count - 1], 1, err);
+		r = commit_positions(e, &positions[count - 1], 1, err);
 		count--;
 	}
 	for (size_t i = 0; i < count; i++)
@@ -129,8 +129,9 @@ static int write_root(struct engine *e, const struct engine_root *root, struct r
 	return r;
 }
 
-static int publish_owned(struct engine *e, uint64_t expected, struct engine_root *root,
-			 struct reterr *err)
+/* Step 1 and 2: 0 ROOT can be published now; 1 it is held until its bytes come; or why not. */
+static int judge_owned(struct engine *e, uint64_t expected, struct engine_root *root,
+		       struct reterr *err)
 {
 	struct root_record last = newest(e);
 
@@ -153,17 +154,62 @@ static int publish_owned(struct engine *e, uint64_t expected, struct engine_root
 				err, -ENODATA,
 				"the root points at bytes that are not written yet, and strict_root "
 				"is set");
-		root->seq = 0;
 		hold(e, root, last.root.seq);
-		return 1;
 	}
-	root->seq = last.root.seq + 1;
-	r = write_root(e, root, err);
-	if (r < 0)
+	return r;
+}
+
+/* Steps 3 to 5, of a root that was judged since PUBLISHING was taken. */
+static int publish_judged(struct engine *e, struct engine_root *root, struct reterr *err)
+{
+	root->seq = newest(e).root.seq + 1;
+	int r = write_root(e, root, err);
+	if (r < 0) {
+		root->seq = 0;
 		return r;
+	}
 	drop_dangling(e);
 	atomic_fetch_add(&e->roots_published, 1);
 	return 0;
+}
+
+/*
+ * What comes from elsewhere is fetched before the flag is taken: it may take minutes, and the
+ * verified page is in the cache afterwards.
+ */
+static void fetch_pointer(struct engine *e, const struct engine_pointer *pointer)
+{
+	struct engine_segment *segment = engine_segment_find(e, &pointer->segment);
+	struct engine_segment_info info = {0};
+
+	if (segment)
+		engine_segment_info(e, segment, &info);
+	if (info.remote)
+		(void)!check_pointer(e, pointer, NULL);
+}
+
+/*
+ * With a keeper a root goes out only when the bytes that it stands on are safe there. That may take
+ * minutes: nobody keeps PUBLISHING meanwhile, and the root is judged once more.
+ */
+static int publish_in_order(struct engine *e, uint64_t expected, struct remote_keeper *keeper,
+			    struct engine_root *root, struct reterr *err)
+{
+	bool safe = !keeper;
+
+	for (;;) {
+		take_publishing(e);
+		int r = judge_owned(e, expected, root, err);
+		if (r == 0 && safe)
+			r = publish_judged(e, root, err);
+		give_publishing(e);
+		if (r != 0 || safe)
+			return r;
+		r = keeper_sync(e, keeper, err);
+		if (r < 0)
+			return r;
+		safe = true;
+	}
 }
 
 int engine_root_publish(struct engine *e, uint64_t expected, const struct engine_pointer *pointer,
@@ -171,6 +217,7 @@ int engine_root_publish(struct engine *e, uint64_t expected, const struct engine
 			struct reterr *err)
 {
 	struct engine_root root = {.pointer = *pointer};
+	struct remote_keeper *keeper = atomic_load(&e->keeper);
 
 	int r = engine_check_writable(e, err);
 	if (r < 0)
@@ -182,16 +229,19 @@ int engine_root_publish(struct engine *e, uint64_t expected, const struct engine
 	if (payload_size)
 		memcpy(root.payload, payload, payload_size);
 
-	take_publishing(e);
-	r = publish_owned(e, expected, &root, err);
-	give_publishing(e);
-	if (ret && (r >= 0 || r == -ESTALE))
-		*ret = root;
-	if (r == 0)
+	fetch_pointer(e, pointer);
+	r = publish_in_order(e, expected, keeper, &root, err);
+	if (r == 0) {
 		background_write(e); /* the root log may want zeros ahead */
+		engine_changed(e);
+	}
 	if (r == 1)
 		background_flush(
 			e); /* its bytes may have come before anybody knew that it waits for them */
+	if (r == 0 && keeper)
+		r = keeper->ops->wait_root(keeper, root.seq, err);
+	if (ret && (r >= 0 || r == -ESTALE || r == -EROFS || r == -ECANCELED))
+		*ret = root;
 	return r;
 }
 
@@ -210,7 +260,10 @@ void roots_try_dangling(struct engine *e)
 
 	int r = held ? check_pointer(e, &root.pointer, &err) : 1;
 	if (r == 0)
-		r = publish_owned(e, base, &root, &err);
+		r = judge_owned(e, base, &root, &err);
+	if (r == 0)
+		r = publish_judged(e, &root, &err);
+	bool published = r == 0;
 	/*
 	 * It never will be a root: a client that reads it back must not wait for it. A full disk is
 	 * no such reason.
@@ -218,6 +271,8 @@ void roots_try_dangling(struct engine *e)
 	if (r < 0 && r != -ENOSPC)
 		drop_dangling(e);
 	give_publishing(e);
+	if (published)
+		engine_changed(e);
 	if (r < 0)
 		engine_report(e, &err);
 }

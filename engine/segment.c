@@ -528,5 +528,7 @@ int engine_segment_remove(struct engine *e, struct engine_segment *segment)
 			(void)!segment_remove_files(segment);
 	}
 	give_after_removal(segment);
+	if (r == 0)
+		engine_changed(e);
 	return r;
 }

@@ -37,6 +37,11 @@ void engine_note_damage(struct engine *e, const struct reterr *what)
 		engine_turn_read_only(e, what);
 }
 
+void engine_fence(struct engine *e, const struct reterr *reason)
+{
+	engine_turn_read_only(e, reason);
+}
+
 int engine_check_writable(struct engine *e, struct reterr *err)
 {
 	if (!atomic_load(&e->read_only))

@@ -27,9 +27,12 @@ enum {
 	SUPERBLOCK_VERSION = 1, /* the one that this program writes, and the newest that it reads */
 };
 
-/* The feature bits that this program knows. There are none yet. */
-#define SUPERBLOCK_RO_COMPAT_KNOWN ((uint64_t)0)
-#define SUPERBLOCK_INCOMPAT_KNOWN ((uint64_t)0)
+/* The feature bits that this program knows. */
+#define SUPERBLOCK_RO_COMPAT_CLONE ((uint64_t)1) /* another store's, not taken over */
+#define SUPERBLOCK_RO_COMPAT_KNOWN SUPERBLOCK_RO_COMPAT_CLONE
+/* Bytes of segments are elsewhere: who does not know of that takes them for lost. */
+#define SUPERBLOCK_INCOMPAT_REMOTE ((uint64_t)1)
+#define SUPERBLOCK_INCOMPAT_KNOWN SUPERBLOCK_INCOMPAT_REMOTE
 
 struct superblock {
 	uint32_t version;
