@@ -36,10 +36,10 @@ MUST_CHECK int block_store_dir_open(const char *dir, struct reterr *err, struct 
 
 struct s3_options {
 	const char *bucket;
-	const char *prefix;           /* without slashes at its ends; NULL or "": none */
-	const char *endpoint;         /* https://host[:port]; NULL: AWS_ENDPOINT_URL, the profile's, AWS */
-	const char *region;           /* NULL: AWS_REGION, the profile's, us-east-1 */
-	const char *profile;          /* NULL: AWS_PROFILE, "default" */
+	const char *prefix;   /* without slashes at its ends; NULL or "": none */
+	const char *endpoint; /* https://host[:port]; NULL: AWS_ENDPOINT_URL, the profile's, AWS */
+	const char *region;   /* NULL: AWS_REGION, the profile's, us-east-1 */
+	const char *profile;  /* NULL: AWS_PROFILE, "default" */
 	const char *credentials_file; /* NULL: the environment, then ~/.aws; must be 0600 */
 	const char *ca_bundle;        /* NULL: AWS_CA_BUNDLE, the system's */
 	bool virtual_host;            /* bucket.host/key instead of host/bucket/key */
@@ -64,7 +64,7 @@ MUST_CHECK int block_store_counting_new(struct block_store *below, struct block_
 struct retry_options {
 	/* A call gives up when its next attempt would come after this; 0: 60,000 */
 	uint64_t deadline_ms;
-	uint64_t delay_max_ms; /* 0: 20,000 */
+	uint64_t delay_max_ms;     /* 0: 20,000 */
 	const struct clock *clock; /* NULL: the system's */
 	/* Waits MS, or until it is told to STOP (an atomic flag); NULL: really. For tests. */
 	void (*sleep)(void *arg, uint64_t ms);
@@ -100,7 +100,7 @@ MUST_CHECK int cloud_open(const char *url, const struct cloud_options *options, 
 struct block_cache;
 
 struct block_cache_options {
-	const char *dir;   /* the store's directory; the cache is cloud_page_cache/server_<id>/ in it */
+	const char *dir; /* the store's directory; the cache is cloud_page_cache/server_<id>/ in it */
 	uint32_t server;   /* id */
 	uint64_t size_max; /* bytes of disk, a hard limit; 0: 500 MB */
 	uint64_t block_size;
@@ -139,8 +139,8 @@ void block_cache_status(struct block_cache *cache, struct block_cache_status *re
 
 struct restore_segment {
 	struct uuid uuid;
-	uint8_t class; /* enum engine_class of its store */
-	bool ended;    /* nothing follows LENGTH, ever */
+	uint8_t class;            /* enum engine_class of its store */
+	bool ended;               /* nothing follows LENGTH, ever */
 	uint64_t length;          /* that can be had: the objects cover it without a gap */
 	uint64_t length_manifest; /* that the newest manifest says: never more than LENGTH */
 };
@@ -149,11 +149,11 @@ struct restore_segment {
 struct restore_point {
 	uint64_t manifest; /* its number */
 	struct hash manifest_hash;
-	struct uuid owner; /* the store that wrote it */
+	struct uuid owner;   /* the store that wrote it */
 	char owner_name[65]; /* its host */
 	uint64_t epoch;
 	uint64_t block_size;
-	struct source_root root; /* seq 0: none was published */
+	struct source_root root;          /* seq 0: none was published */
 	struct restore_segment *segments; /* by UUID */
 	size_t segment_count;
 };
@@ -191,21 +191,21 @@ struct uploader;
 
 struct uploader_options {
 	uint64_t block_size;
-	uint64_t upload_interval_ms;  /* 0: 5,000 */
-	unsigned transfers;           /* at once; 0: 8 */
-	uint64_t bandwidth;           /* bytes a second; 0: no limit */
-	uint64_t disk_max;            /* the source's parts are evicted above it; 0: never */
-	struct uuid store;            /* who owns what is uploaded */
-	const char *host;             /* shown to whoever collides with us */
-	bool take_over;               /* another store's manifests are continued, once */
-	const struct clock *clock;    /* NULL: the system's */
+	uint64_t upload_interval_ms; /* 0: 5,000 */
+	unsigned transfers;          /* at once; 0: 8 */
+	uint64_t bandwidth;          /* bytes a second; 0: no limit */
+	uint64_t disk_max;           /* the source's parts are evicted above it; 0: never */
+	struct uuid store;           /* who owns what is uploaded */
+	const char *host;            /* shown to whoever collides with us */
+	bool take_over;              /* another store's manifests are continued, once */
+	const struct clock *clock;   /* NULL: the system's */
 	/* Told once of each failure and when it is over; any thread, no lock held. May be NULL. */
 	void (*report)(void *arg, const struct reterr *event);
 	void *report_arg;
 };
 
 enum uploader_state {
-	UPLOADER_IDLE,    /* all is up there */
+	UPLOADER_IDLE, /* all is up there */
 	UPLOADER_BUSY,
 	UPLOADER_WAITING, /* the place is away: it goes on by itself */
 	UPLOADER_PAUSED,  /* the place refuses: credentials, bucket. Tried again now and then */
@@ -219,11 +219,11 @@ struct uploader_status {
 	uint64_t ms_behind;      /* age of the oldest of them */
 	uint64_t bytes_uploaded; /* bodies since start */
 	uint64_t blocks_uploaded, deltas_uploaded, manifests;
-	uint64_t manifest;  /* number of the newest; 0 none */
-	uint64_t root_seq;  /* the newest root that is there */
-	uint64_t in_flight; /* transfers now */
-	uint64_t retry_ms;  /* from now to the next attempt, while WAITING or PAUSED */
-	bool conditional;   /* the place refuses second writers by itself */
+	uint64_t manifest;   /* number of the newest; 0 none */
+	uint64_t root_seq;   /* the newest root that is there */
+	uint64_t in_flight;  /* transfers now */
+	uint64_t retry_ms;   /* from now to the next attempt, while WAITING or PAUSED */
+	bool conditional;    /* the place refuses second writers by itself */
 	struct reterr error; /* why it is WAITING, PAUSED, FENCED or FAILED */
 };
 

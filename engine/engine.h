@@ -168,7 +168,7 @@ struct engine_segment_info {
 	uint64_t modified_ns; /* of the last append */
 	uint64_t born_root;   /* the newest root's seq when the first byte came; 0 none */
 	bool frames_bad;      /* the bytes at frames_end are no frame: nothing parses beyond */
-	bool final; /* sealed, and never appended to again: nothing of it changes any more */
+	bool final;      /* sealed, and never appended to again: nothing of it changes any more */
 	bool inherited;  /* it came with a clone: another store's, never appended to here */
 	uint64_t remote; /* bytes of it whose part is not on this disk */
 };
@@ -503,10 +503,10 @@ struct engine_stats {
 	uint64_t disk_total, disk_available;
 	bool recovered; /* the last stop was not a clean one */
 	bool read_only;
-	bool damaged; /* `protofs fsck` has work to do */
-	bool clone;   /* another store's, not taken over */
-	bool copied;  /* its directory is not the one that it was made in */
-	uint64_t bytes_remote; /* whose part is not on this disk */
+	bool damaged;           /* `protofs fsck` has work to do */
+	bool clone;             /* another store's, not taken over */
+	bool copied;            /* its directory is not the one that it was made in */
+	uint64_t bytes_remote;  /* whose part is not on this disk */
 	uint64_t parts_evicted; /* since open */
 	char read_only_reason[RETERR_TEXT_SIZE];
 };

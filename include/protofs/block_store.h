@@ -62,8 +62,8 @@ struct block_head {
 	 * need not follow the frames from the segment's start.
 	 */
 	uint64_t first_frame;
-	uint64_t modified_ns;        /* when it was stored, by the place's clock; 0 unknown */
-	char etag[BLOCK_ETAG_SIZE];  /* the place's own mark of these bytes; "" it has none */
+	uint64_t modified_ns;       /* when it was stored, by the place's clock; 0 unknown */
+	char etag[BLOCK_ETAG_SIZE]; /* the place's own mark of these bytes; "" it has none */
 	/*
 	 * XXH3-128 of the whole block as its writer gave it. RECORDED is false where the place has
 	 * lost it (a directory copied without extended attributes): HASH is then that of the bytes
@@ -93,9 +93,9 @@ struct block_store_status {
 	uint64_t requests[BLOCK_REQUESTS];
 	uint64_t bytes_sent, bytes_received; /* of bodies */
 	uint64_t retries;
-	uint64_t failures;     /* attempts that failed, but for -ENOENT and -EEXIST */
-	uint64_t retrying;     /* calls that wait for their next attempt now */
-	uint64_t next_retry_ms; /* the clock's time of the earliest of them; 0 none */
+	uint64_t failures;        /* attempts that failed, but for -ENOENT and -EEXIST */
+	uint64_t retrying;        /* calls that wait for their next attempt now */
+	uint64_t next_retry_ms;   /* the clock's time of the earliest of them; 0 none */
 	struct reterr last_error; /* of the last failure; code 0: none, or nothing failed since */
 };
 

@@ -30,10 +30,10 @@ enum { SOURCE_ROOT_PAYLOAD_MAX = 512 };
 
 struct source_segment {
 	struct uuid uuid;
-	uint32_t number;  /* for the next call of NEXT */
-	uint8_t class;    /* enum engine_class; carried, never judged here */
-	bool foreign;     /* clients append to it: it never ends, and its last block keeps its deltas */
-	bool final;       /* LENGTH is all there will ever be */
+	uint32_t number; /* for the next call of NEXT */
+	uint8_t class;   /* enum engine_class; carried, never judged here */
+	bool foreign; /* clients append to it: it never ends, and its last block keeps its deltas */
+	bool final;   /* LENGTH is all there will ever be */
 	bool inherited;   /* came with a clone: it was uploaded by its own store */
 	uint64_t durable; /* bytes from 0 on this disk; they never change. Grows */
 };
