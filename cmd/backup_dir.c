@@ -150,7 +150,7 @@ int backup_dir_write_root(const struct backup_dir *dir, const struct engine_root
 
 	int r = roots < 0 ? roots : root_text_print(root, &text);
 	if (r == 0)
-		r = io_replace_file(roots, "current", text.data, text.size);
+		r = io_replace_file(roots, "current", text.data, text.size, 0644);
 	return r < 0 ? reterr_set(err, r, "roots/current: %s", strerror(-r)) : 0;
 }
 
@@ -192,7 +192,7 @@ int backup_dir_write_sums(const struct backup_dir *dir, const struct uuid *segme
 		return reterr_set(err, -ENOMEM, "out of memory");
 	for (size_t i = 0; i < sums->count; i++)
 		sum_file_line(&sums->sums[i], text + i * SUM_FILE_LINE_SIZE);
-	int r = io_replace_file(dir->segments, file_name(segment, ".sum", name), text, size);
+	int r = io_replace_file(dir->segments, file_name(segment, ".sum", name), text, size, 0644);
 	free(text);
 	return r < 0 ? reterr_set(err, r, "%s: %s", name, strerror(-r)) : 0;
 }

@@ -81,14 +81,14 @@ int io_read_file(int at, const char *name, struct buf *buf)
 	}
 }
 
-int io_replace_file(int at, const char *name, const void *data, size_t size)
+int io_replace_file(int at, const char *name, const void *data, size_t size, mode_t mode)
 {
 	char temporary[NAME_MAX + 1];
 	int length = snprintf(temporary, sizeof(temporary), "%s.tmp", name);
 	if (length < 0 || (size_t)length >= sizeof(temporary))
 		return -ENAMETOOLONG;
 	CLEANUP(io_close)
-	int fd = openat(at, temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644);
+	int fd = openat(at, temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, mode);
 	if (fd < 0)
 		return -errno;
 	int r = io_write(fd, data, size);

@@ -7,6 +7,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "base/attr.h"
 
@@ -25,8 +26,9 @@ MUST_CHECK int io_read_at(int fd, void *data, size_t size, uint64_t offset, size
  */
 MUST_CHECK int io_read_file(int at, const char *name, struct buf *buf);
 
-/* Replaces NAME below AT atomically and durably, by way of NAME.tmp. */
-MUST_CHECK int io_replace_file(int at, const char *name, const void *data, size_t size);
+/* Replaces NAME below AT atomically and durably, by way of NAME.tmp, which is made with MODE. */
+MUST_CHECK int io_replace_file(int at, const char *name, const void *data, size_t size,
+			       mode_t mode);
 
 /* Makes the directory durable that AT is, or that holds PATH. */
 MUST_CHECK int io_sync_dir(int at);

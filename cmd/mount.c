@@ -15,7 +15,7 @@
 
 enum {
 	OPTION_FIRST = 256, /* + the option's number */
-	OPTIONS_MAX = 32,
+	OPTIONS_MAX = 64,
 	OPTION_NAME_SIZE = 32,
 };
 
@@ -113,6 +113,13 @@ static int resolve_store(struct mount *mount, struct reterr *err)
 	return r;
 }
 
+/* A directory that is no store is told so later. */
+static int resolve_settings(struct mount *mount, struct reterr *err)
+{
+	const char *store = store_is_memory(mount->store) ? NULL : mount->store;
+	return settings_resolve(store, &mount->options.settings, err);
+}
+
 /* A dead daemon's mount is removed; a living one's is in the way. */
 static int clear_mountpoint(const struct mount *mount, struct reterr *err)
 {
@@ -181,6 +188,10 @@ static int check(struct mount *mount)
 {
 	struct reterr err = {0};
 	int r = resolve_store(mount, &err);
+	if (r == 0 && mount->options.take_over && mount->options.read_only)
+		r = reterr_set(&err, -EINVAL, "options ro and take_over exclude each other");
+	if (r == 0)
+		r = resolve_settings(mount, &err);
 	if (r == 0)
 		r = resolve_mountpoint(mount, &err);
 	if (r == 0)

@@ -20,7 +20,6 @@ enum kind {
 	KIND_USER,       /* options->uid */
 	KIND_GROUP,      /* options->gid */
 	KIND_LOG,        /* options->log_path */
-	KIND_DURABILITY, /* nothing to store: only one level can be had */
 };
 
 struct option {
@@ -37,8 +36,6 @@ struct option {
 static const struct option table[] = {
 	{"ro", KIND_FLAG, FIELD(read_only), 0, 0, NULL,
 	 "Every change is refused; nothing is written"},
-	{"durability", KIND_DURABILITY, 0, 0, 0, "LEVEL",
-	 "What fsync and publishing wait for: local, this disk (default)"},
 	{"flush_interval", KIND_MS, FIELD(flush_interval_ms), 1, 3600000, "TIME",
 	 "Bytes that nobody waits for are durable after it: 500ms, 1s (default)"},
 	{"noprotect", KIND_FLAG, FIELD(noprotect), 0, 0, NULL,
@@ -68,6 +65,8 @@ static const struct option table[] = {
 	 "Threads that wait for requests (default: one for two processors)"},
 	{"spin", KIND_COUNT, FIELD(spin_us), 0, 1000, "MICROSECONDS",
 	 "How long a receiver polls before it sleeps (default 0)"},
+	{"take_over", KIND_FLAG, FIELD(take_over), 0, 0, NULL,
+	 "A clone or a copied store becomes writable: the other one must not go on"},
 	{"log", KIND_LOG, 0, 0, 0, "FILE", "The daemon's messages go to FILE, not to syslog"},
 	{"debug", KIND_FLAG, FIELD(debug), 0, 0, NULL, "Show every request; implies -f"},
 };
@@ -120,6 +119,7 @@ void options_init(struct options *options)
 void options_done(struct options *options)
 {
 	free(options->log_path);
+	settings_done(&options->settings);
 	buf_done(&options->fuse);
 	options_init(options);
 }
@@ -128,7 +128,7 @@ bool options_describe(size_t i, const char **ret_name, const char **ret_argument
 		      const char **ret_help)
 {
 	if (i >= ARRAY_SIZE(table))
-		return false;
+		return settings_describe(i - ARRAY_SIZE(table), ret_name, ret_argument, ret_help);
 	*ret_name = table[i].name;
 	*ret_argument = table[i].argument;
 	*ret_help = table[i].help;
@@ -157,21 +157,6 @@ static int parse_group(const char *text, uint64_t *ret)
 	return 0;
 }
 
-static int check_durability(const char *level, struct reterr *err)
-{
-	if (strcmp(level, "local") == 0)
-		return 0;
-	if (strcmp(level, "quorum") == 0)
-		return reterr_set(err, -EINVAL,
-				  "durability=quorum needs peers, and this store is in no cluster; "
-				  "durability=local is what it has");
-	if (strcmp(level, "cloud") == 0)
-		return reterr_set(err, -EINVAL,
-				  "durability=cloud needs a bucket, and this store has none; "
-				  "durability=local is what it has");
-	return reterr_set(err, -EINVAL, "durability is local, quorum or cloud, not '%s'", level);
-}
-
 static int parse_number(const struct option *option, const char *value, uint64_t *ret)
 {
 	switch (option->kind) {
@@ -187,7 +172,6 @@ static int parse_number(const struct option *option, const char *value, uint64_t
 		return text_parse_u64(value, ret);
 	case KIND_FLAG:
 	case KIND_LOG:
-	case KIND_DURABILITY:
 		break;
 	}
 	return -EINVAL;
@@ -215,8 +199,6 @@ static int set_known(struct options *options, const struct option *option, const
 	if (!value || !*value)
 		return reterr_set(err, -EINVAL, "option %s needs a value: %s=%s", option->name,
 				  option->name, option->argument);
-	if (option->kind == KIND_DURABILITY)
-		return check_durability(value, err);
 	if (option->kind == KIND_LOG)
 		return set_log_path(options, value, err);
 
@@ -281,6 +263,9 @@ int options_set(struct options *options, const char *name, const char *value, st
 		for (size_t i = 0; i < ARRAY_SIZE(table); i++)
 			if (strcmp(plain, table[i].name) == 0)
 				return set_known(options, &table[i], value, err);
+		int r = settings_set(&options->settings, plain, value, err);
+		if (r <= 0)
+			return r;
 	}
 	if (is_ignored(name))
 		return 0;

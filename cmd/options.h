@@ -13,6 +13,7 @@
 #include "base/attr.h"
 #include "base/buf.h"
 #include "base/reterr.h"
+#include "cmd/settings.h"
 
 struct options {
 	bool read_only;
@@ -22,6 +23,7 @@ struct options {
 	bool allow_other;
 	bool auto_unmount;
 	bool debug;
+	bool take_over;
 	bool uid_set, gid_set;
 	uid_t uid;
 	gid_t gid;
@@ -34,8 +36,9 @@ struct options {
 	bool memory_size_set;
 	uint64_t receivers;
 	uint64_t spin_us;
-	char *log_path;  /* owned; NULL: syslog */
-	struct buf fuse; /* for FUSE, comma-separated, NUL-terminated if not empty */
+	char *log_path;           /* owned; NULL: syslog */
+	struct settings settings; /* of the cloud, as far as they were given */
+	struct buf fuse;          /* for FUSE, comma-separated, NUL-terminated if not empty */
 };
 
 void options_init(struct options *options);

@@ -8,6 +8,7 @@
 #include "cmd/io.h"
 #include "engine/disk.h"
 #include "engine/engine.h"
+#include "engine/superblock.h"
 
 bool store_is_memory(const char *path)
 {
@@ -97,15 +98,10 @@ int store_make(const char *path, const struct engine_format_options *options, st
 	return r;
 }
 
-int store_open(struct store *store, const struct engine_options *options, struct reterr *err)
+/* Why a store cannot be opened, with what to do about it. */
+static int explain(int r, const struct reterr *cause, struct reterr *err)
 {
-	struct reterr cause = {0};
-	int r = engine_open(store->disk, options, &cause, &store->engine);
-
-	if (r == 0)
-		return 0;
-	store->engine = NULL;
-	const char *why = store_why(&cause, r);
+	const char *why = store_why(cause, r);
 	switch (-r) {
 	case ENOENT:
 		return reterr_set(err, r, "it is not a store; `protofs init` makes one");
@@ -119,6 +115,39 @@ int store_open(struct store *store, const struct engine_options *options, struct
 	default:
 		return reterr_set(err, r, "%s", why);
 	}
+}
+
+int store_geometry(const struct store *store, struct store_geometry *ret, struct reterr *err)
+{
+	struct reterr cause = {0};
+	struct superblock superblock;
+
+	int r = superblock_read(store->disk, &superblock, &cause);
+	if (r < 0)
+		return explain(r, &cause, err);
+	*ret = (struct store_geometry){
+		.block_size = superblock.block_size,
+		.node = superblock.node,
+	};
+	return 0;
+}
+
+int store_lock(struct store *store, bool exclusive, struct reterr *err)
+{
+	struct reterr cause = {0};
+	int r = store->disk->ops->lock(store->disk, exclusive, &cause);
+	return r < 0 ? explain(r, &cause, err) : 0;
+}
+
+int store_open(struct store *store, const struct engine_options *options, struct reterr *err)
+{
+	struct reterr cause = {0};
+	int r = engine_open(store->disk, options, &cause, &store->engine);
+
+	if (r == 0)
+		return 0;
+	store->engine = NULL;
+	return explain(r, &cause, err);
 }
 
 int store_close(struct store *store, struct reterr *err)

@@ -40,6 +40,20 @@ MUST_CHECK int store_disk(const char *path, uint64_t memory_size, struct reterr 
 MUST_CHECK int store_make(const char *path, const struct engine_format_options *options,
 			  struct reterr *err);
 
+/* What can be known of it before its engine is opened. */
+struct store_geometry {
+	uint64_t block_size;
+	uint32_t node;
+};
+
+/*
+ * Of the store on the disk that store_disk opened. Errors as store_open's.
+ */
+MUST_CHECK int store_geometry(const struct store *store, struct store_geometry *ret,
+			      struct reterr *err);
+/* Takes the store for this process before its engine is opened. -EBUSY somebody else has it. */
+MUST_CHECK int store_lock(struct store *store, bool exclusive, struct reterr *err);
+
 /*
  * Opens the engine on the disk that store_disk opened. Errors are engine_open's, with what to do
  * about them.

@@ -113,7 +113,10 @@ def init_makes_a_store_once():
         refused("init", "mem:", code=2, says=["mem:"])
         refused("init", f"{base}/e", "--durability", "quorum", code=2, says=["quorum", "peers"])
         refused("init", f"{base}/e", "--durability", "cloud", code=2, says=["cloud", "bucket"])
-        refused("init", f"{base}/e", "--cloud", "s3://bucket", code=2, says=["--cloud"])
+        refused("init", f"{base}/e", "--cloud", "bucket", code=2, says=["s3://"])
+        refused("init", f"{base}/e", "--cloud", "s3://key:secret@bucket", code=2, says=["no name and password"])
+        refused("init", f"{base}/e", "--cloud", "mem:", code=2, says=["mem:"])
+        refused("init", f"{base}/e", "--disk-max", "1G", code=2, says=["bucket"])
         refused("init", f"{base}/e", "--node", "0", code=2)
         check_eq(sorted(os.listdir(base)), ["a", "b"], "what the refused ones have left")
 
