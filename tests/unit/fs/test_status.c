@@ -77,7 +77,7 @@ START_TEST(test_text_of_trouble)
 	text = text_of(&out);
 	ck_assert_ptr_nonnull(strstr(text, "\"read_only\": true,\n"));
 	ck_assert_ptr_nonnull(strstr(text, "\"read_only_reason\": \"the disk \\\"failed\\\"\",\n"));
-	ck_assert_ptr_nonnull(strstr(text, "\"disk_full_days\": 1.2\n"));
+	ck_assert_ptr_nonnull(strstr(text, "\"disk_full_days\": 1.2,\n"));
 	buf_done(&out);
 }
 END_TEST
@@ -92,7 +92,7 @@ START_TEST(test_no_rate)
 	ck_assert(!status_days_left(&stats, &none, &days));
 	ck_assert(!status_days_left(&stats, &idle, &days));
 	ck_assert_int_eq(status_as_json(&stats, &none, NULL, now_ns, &out), 0);
-	ck_assert_ptr_nonnull(strstr(text_of(&out), "\"disk_full_days\": null\n"));
+	ck_assert_ptr_nonnull(strstr(text_of(&out), "\"disk_full_days\": null,\n"));
 	buf_clear(&out);
 	ck_assert_int_eq(status_as_metrics(&stats, &none, NULL, &out), 0);
 	const char *text = text_of(&out);
