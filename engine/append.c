@@ -27,6 +27,7 @@ static int adopt_new_part(struct engine_segment *segment, struct wal *wal)
 		segment->state = ENGINE_SEGMENT_OPEN;
 		segment->registered = true;
 		segment->epoch_raised = true;
+		(void)pthread_cond_broadcast(&segment->changed); /* it is open now: see evict.c */
 	}
 	segment_unlock(segment);
 	if (r < 0)
@@ -268,7 +269,8 @@ static int check_foreign(const struct engine_segment *segment, uint64_t size)
 {
 	if (segment->state == ENGINE_SEGMENT_REMOVED)
 		return -ENOENT;
-	if (segment->class != ENGINE_CLASS_FOREIGN || segment->state == ENGINE_SEGMENT_DAMAGED)
+	if (segment->class != ENGINE_CLASS_FOREIGN || segment->inherited ||
+	    segment->state == ENGINE_SEGMENT_DAMAGED)
 		return -EROFS;
 	if (segment->failed)
 		return -EIO;

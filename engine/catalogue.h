@@ -32,6 +32,11 @@ enum catalogue_state {
 	CATALOGUE_FORGOTTEN = 4,
 };
 
+enum catalogue_flags {
+	CATALOGUE_INHERITED = 1, /* another store's: no part is here, ever */
+	CATALOGUE_REMOTE = 2,    /* parts of it may have been given up (evict.c) */
+};
+
 struct catalogue_record {
 	struct uuid uuid;
 	uint32_t number; /* 1..CATALOGUE_NUMBER_MAX, of this segment for ever */
@@ -39,6 +44,7 @@ struct catalogue_record {
 	uint32_t epoch;
 	uint8_t class;       /* enum engine_class */
 	uint8_t state;       /* enum catalogue_state */
+	uint8_t flags;       /* enum catalogue_flags */
 	uint64_t length;     /* sealed: of the stream; open: part_start */
 	uint64_t part_start; /* of the open part; sealed: of the last one */
 	uint64_t created_ns;

@@ -17,7 +17,8 @@
  *       24    4  epoch of its owner
  *       28    1  class
  *       29    1  state: 1 open, 2 sealed, 3 removed, 4 forgotten, 5 mark
- *       30    2  zero
+ *       30    1  flags; 1: inherited, 2: parts may be elsewhere
+ *       31    1  zero
  *       32    8  length of the stream; open: the start of the open part
  *       40    8  start of the open part; sealed: of the last part
  *       48    8  creation, ns since 1970 UTC
@@ -129,6 +130,7 @@ void catalogue_encode(const struct catalogue_entry *entry, const struct uuid *st
 	store_le32(bytes + 24, record->epoch);
 	bytes[28] = record->class;
 	bytes[29] = record->state;
+	bytes[30] = record->flags;
 	store_le64(bytes + 32, record->length);
 	store_le64(bytes + 40, record->part_start);
 	store_le64(bytes + 48, record->created_ns);
@@ -175,6 +177,7 @@ int catalogue_decode(struct slice in, const struct uuid *store, struct catalogue
 				.epoch = load_le32(p + 24),
 				.class = p[28],
 				.state = p[29],
+				.flags = p[30],
 				.length = load_le64(p + 32),
 				.part_start = load_le64(p + 40),
 				.created_ns = load_le64(p + 48),

@@ -48,9 +48,14 @@ struct part {
 	uint64_t start;
 	uint64_t end;    /* of a part that is ended; for the open one the segment's length counts */
 	struct wal *wal; /* open, or ended and not sealed yet; owned */
+	bool bare;       /* of an inherited segment: all of it, elsewhere, without a table */
+	atomic_bool remote;      /* its bytes are elsewhere; table and index are here */
+	atomic_ullong used_ns;   /* when it was last read, or sealed */
+	atomic_uint beside_size; /* bytes of its table and index; 0: not looked at yet */
 	/* Under engine.files_lock: */
 	struct sealed *sealed; /* open files of a sealed part; NULL until needed */
 	bool removed;          /* its files are not kept open any more */
+	bool retiring;         /* SEALED goes with its last user, and gets no new ones */
 	unsigned sealed_users;
 	uint64_t sealed_used; /* tick of the last use */
 };
@@ -91,8 +96,11 @@ struct engine_segment {
 	uint64_t writers_gone_ms; /* when the last writer left, or the last append came */
 	struct frame_scan frames; /* of all accepted bytes; valid if frames_known */
 	bool frames_known;
-	uint64_t frames_end; /* as the catalogue has it, while !frames_known */
-	struct part **parts; /* by start; referenced */
+	uint64_t frames_end;  /* as the catalogue has it, while !frames_known */
+	bool has_remote;      /* parts may be elsewhere; the catalogue knows */
+	uint64_t remote;      /* bytes of such parts, once they are loaded */
+	uint64_t frame_known; /* inherited: where some frame begins, see frames.c */
+	struct part **parts;  /* by start; referenced */
 	size_t part_count, part_capacity;
 	struct wal *wal; /* of the last part, while it is open; owned by that part */
 
@@ -179,11 +187,11 @@ struct engine {
 	pthread_cond_t listen_idle; /* LISTEN_CALLS became 0 */
 	engine_changed_fn *listen;
 	void *listen_arg;
-	unsigned listen_calls;  /* that run now */
+	unsigned listen_calls; /* that run now */
 	atomic_bool listening; /* LISTEN is set: whoever has nothing to tell takes no lock */
 
 	atomic_ulong appends, bytes_appended, commits, commit_waiters, roots_published;
-	atomic_ulong parts_sealed, parts_poisoned, errors, stage_last;
+	atomic_ulong parts_sealed, parts_poisoned, parts_evicted, errors, stage_last;
 	uint64_t opened_ns;
 };
 
@@ -231,6 +239,9 @@ MUST_CHECK int superblock_require(struct engine *e, uint64_t incompat, uint64_t 
  */
 MUST_CHECK int segment_add(struct engine *e, const struct uuid *uuid, uint32_t number,
 			   enum engine_class class, struct engine_segment **ret);
+/* The same for one that comes with a clone: nobody ever sees it without that. */
+MUST_CHECK int segment_add_inherited(struct engine *e, const struct engine_inherited *inherited,
+				     struct engine_segment **ret);
 void segment_free_all(struct engine *e);
 /* As engine_segment_at, removed ones included. */
 struct engine_segment *segment_at_number(struct engine *e, uint32_t number);
@@ -275,8 +286,26 @@ MUST_CHECK int part_acquire_sealed(struct engine *e, const struct uuid *segment,
 void part_release_sealed(struct engine *e, struct part *part, struct sealed *sealed);
 /* Its segment was removed: closes the files, or has their last user do it. */
 void part_files_removed(struct engine *e, struct part *part);
+/* Its bytes are elsewhere from now on: whoever reads it now may finish, nobody else gets the file. */
+void part_files_evicted(struct engine *e, struct part *part);
 /* Closes all files. */
 void part_close_files(struct engine *e);
+
+/* ---- remote.c: bytes that are not on this disk ----------------------------------------------- */
+
+/*
+ * Exactly SIZE bytes, which must exist. May take as long as the place is away: no lock or flag held.
+ * -ENOENT there is no reader; -EBADMSG the place does not have them; its other errors.
+ */
+MUST_CHECK int remote_read(struct engine *e, const struct uuid *segment, void *data, size_t size,
+			   uint64_t offset, struct reterr *err);
+/* Whether the byte at OFFSET would be read from elsewhere. Takes the lock. */
+bool segment_is_remote_at(struct engine_segment *segment, uint64_t offset);
+
+/* ---- inherit.c ------------------------------------------------------------------------------- */
+
+/* L, or nobody else knows SEGMENT yet: makes it an inherited one of LENGTH bytes. -ENOMEM. */
+MUST_CHECK int segment_set_inherited(struct engine_segment *segment, uint64_t length);
 
 /* ---- append.c ------------------------------------------------------------------------------- */
 
@@ -372,6 +401,8 @@ void segment_note_frames(struct engine_segment *segment, const struct wal *old);
 
 /* ---- roots.c -------------------------------------------------------------------------------- */
 
+/* Makes ROOT, whose bytes are elsewhere, the first of an empty log; its seq is what it is. */
+MUST_CHECK int roots_begin(struct engine *e, const struct engine_root *root, struct reterr *err);
 /* Publishes the dangling root if its bytes are here. Called by the flusher. */
 void roots_try_dangling(struct engine *e);
 

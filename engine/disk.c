@@ -105,7 +105,7 @@ static int write_whole_file(struct disk *disk, const char *path, const void *dat
 	int r = disk_open(disk, path, DISK_WRITE | DISK_CREATE | DISK_REPLACE, &file);
 	if (r < 0)
 		return r;
-	r = disk_write_flush(file, data, size, 0);
+	r = size ? disk_write_flush(file, data, size, 0) : disk_flush(file);
 	disk_close(file);
 	return r;
 }

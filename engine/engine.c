@@ -194,7 +194,7 @@ static int engine_new(struct disk *disk, const struct engine_options *options, s
 	return 0;
 }
 
-static void apply_record(struct engine_segment *segment, const struct catalogue_record *record)
+static int apply_record(struct engine_segment *segment, const struct catalogue_record *record)
 {
 	segment->node = record->node;
 	segment->epoch = record->epoch;
@@ -202,6 +202,9 @@ static void apply_record(struct engine_segment *segment, const struct catalogue_
 	segment->modified_ns = record->modified_ns;
 	segment->born_root = record->born_root;
 	segment->registered = true;
+	segment->has_remote = record->flags & CATALOGUE_REMOTE;
+	if (record->flags & CATALOGUE_INHERITED && record->state <= CATALOGUE_SEALED)
+		return segment_set_inherited(segment, record->length);
 	switch ((enum catalogue_state)record->state) {
 	case CATALOGUE_OPEN:
 		segment->state = ENGINE_SEGMENT_OPEN; /* recovery looks at it */
@@ -219,6 +222,7 @@ static void apply_record(struct engine_segment *segment, const struct catalogue_
 		segment->state = ENGINE_SEGMENT_REMOVED;
 		break;
 	}
+	return 0;
 }
 
 static int load_record(void *arg, const struct catalogue_record *record)
@@ -232,8 +236,7 @@ static int load_record(void *arg, const struct catalogue_record *record)
 			    &segment);
 	if (r < 0)
 		return r == -EEXIST ? -EBADMSG : r;
-	apply_record(segment, record);
-	return 0;
+	return apply_record(segment, record);
 }
 
 /* What the superblock says about it: whether this process may write. */
@@ -257,6 +260,20 @@ static int load_superblock(struct engine *e, struct reterr *err)
 		atomic_store(&e->read_only, true);
 	}
 	return journal_new(e->disk, &e->superblock.store, reason.code != 0, &e->journal);
+}
+
+/*
+ * The parts of other segments are listed when they are needed. What cannot be listed now is damage
+ * that whoever reads it is told of.
+ */
+static void load_remote(struct engine *e)
+{
+	struct engine_segment *segment;
+
+	for (uint32_t number = 0; (segment = engine_segment_next(e, number));
+	     number = segment->number)
+		if (segment->has_remote)
+			(void)!segment_load_parts(segment, NULL);
 }
 
 static int load(struct engine *e, struct reterr *err)
@@ -285,7 +302,10 @@ static int load(struct engine *e, struct reterr *err)
 		stage_clear(e);
 		reserve_open(e);
 	}
-	return engine_recover(e, err);
+	r = engine_recover(e, err);
+	if (r == 0)
+		load_remote(e);
+	return r;
 }
 
 int engine_open(struct disk *disk, const struct engine_options *options, struct reterr *err,
@@ -360,6 +380,7 @@ static void sum_segments(struct engine *e, struct engine_stats *stats)
 			stats->segments++;
 			stats->bytes_stored += segment->length;
 			stats->bytes_pending += segment->length - segment->durable;
+			stats->bytes_remote += segment->remote;
 			stats->open_parts += segment->wal != NULL;
 		}
 		segment_unlock(segment);
@@ -383,6 +404,7 @@ void engine_stats(struct engine *e, struct engine_stats *ret)
 		.roots_published = atomic_load(&e->roots_published),
 		.parts_sealed = atomic_load(&e->parts_sealed),
 		.parts_poisoned = atomic_load(&e->parts_poisoned),
+		.parts_evicted = atomic_load(&e->parts_evicted),
 		.errors = atomic_load(&e->errors),
 		.buffer_bytes = pool_bytes(e->pool),
 	};

@@ -168,8 +168,12 @@ struct engine_segment_info {
 	uint64_t modified_ns; /* of the last append */
 	uint64_t born_root;   /* the newest root's seq when the first byte came; 0 none */
 	bool frames_bad;      /* the bytes at frames_end are no frame: nothing parses beyond */
-	bool final;      /* sealed, and never appended to again: nothing of it changes any more */
-	bool inherited;  /* it came with a clone: another store's, never appended to here */
+	bool final; /* sealed, and never appended to again: nothing of it changes any more */
+	/*
+	 * It came with a clone: another store's, never appended to here. All of it is remote, and called
+	 * durable; frames_end is its length, whether frames parse up to there or not.
+	 */
+	bool inherited;
 	uint64_t remote; /* bytes of it whose part is not on this disk */
 };
 
@@ -220,8 +224,9 @@ PROTOFS_API MUST_CHECK int engine_segment_remove(struct engine *e, struct engine
 
 /*
  * Reads bytes of the stream, verified against their sums. Returns how many in RET: fewer than SIZE
- * only at the segment's end. -ENOENT removed. FLAGS: ENGINE_READ_DISK reads and verifies on the
- * disk even what is cached.
+ * only at the segment's end. -ENOENT removed, or the bytes are elsewhere and there is no reader.
+ * What is elsewhere takes as long as the reader needs, and can end with its errors: -ETIMEDOUT,
+ * -EACCES, -ECANCELED. FLAGS: ENGINE_READ_DISK reads and verifies on the disk even what is cached.
  */
 enum { ENGINE_READ_DISK = 1 };
 PROTOFS_API MUST_CHECK int engine_read(struct engine *e, struct engine_segment *segment, void *data,
@@ -284,7 +289,8 @@ struct engine_frame {
 
 /*
  * The frame that begins at exactly OFFSET. -ENOENT if no frame begins there, or it is not whole
- * yet; -EBADMSG damaged.
+ * yet; -EBADMSG damaged. In an inherited segment the frames before it may have to be followed, from
+ * where the reader says that one begins: its errors too, here and in engine_frames.
  */
 PROTOFS_API MUST_CHECK int engine_frame_at(struct engine *e, struct engine_segment *segment,
 					   uint64_t offset, struct engine_frame *ret);
@@ -409,7 +415,7 @@ PROTOFS_API MUST_CHECK int engine_journal_replace(struct engine *e, const void *
 struct engine_part {
 	struct engine_segment *segment;
 	uint64_t start, end;
-	uint64_t size;    /* bytes of disk */
+	uint64_t size;    /* bytes of disk that its going gives back */
 	uint64_t used_ns; /* when it was last read, or sealed, as far as this engine knows */
 };
 
@@ -421,7 +427,8 @@ PROTOFS_API uint64_t engine_disk_used(struct engine *e);
 /*
  * Gives up the file of the sealed part at START; its table and its index stay, and what the reader
  * brings is verified by them. Durably noted before the file goes. The caller knows that the bytes
- * can be had elsewhere. 0; -ENOENT no such part, or gone already; -EBUSY not sealed yet.
+ * can be had elsewhere. 0; -ENOENT no such part, or gone already; -EBUSY not sealed yet, or its
+ * segment can grow and needs all of it for that (less than about a MiB, at the end).
  */
 PROTOFS_API MUST_CHECK int engine_evict(struct engine *e, struct engine_segment *segment,
 					uint64_t start, struct reterr *err);
@@ -521,12 +528,17 @@ struct engine_fsck_options {
 	void (*found)(void *arg, const struct reterr *finding, bool fixed);
 	/* Bytes done and to do. May be NULL. */
 	void (*progress)(void *arg, uint64_t done, uint64_t total);
+	/* With DEEP: brings the parts that are not on this disk, to be verified. May be NULL. */
+	struct remote_reader *reader;
 	void *arg;
 };
 
 struct engine_fsck_result {
 	uint64_t segments, parts, frames, roots, bytes_verified;
-	uint64_t problems; /* found */
+	/* Whose part is not on this disk: no problem. */
+	uint64_t parts_remote, bytes_remote;
+	uint64_t bytes_unverified; /* with DEEP: of those, what could not be verified */
+	uint64_t problems;         /* found */
 	uint64_t fixed;
 	uint64_t torn_bytes; /* unacknowledged bytes behind the end, which a crash leaves: no problem */
 };

@@ -17,6 +17,7 @@ struct walk {
 	uint64_t window_at;
 	size_t window_size;
 	uint8_t window[WALK_WINDOW];
+	bool bad; /* the last header was none: not to be mistaken for bytes that are damaged */
 };
 
 /* -ENODATA the stream ends before the header does; -EBADMSG it is none. */
@@ -34,7 +35,9 @@ static int walk_header(struct walk *walk, uint64_t offset, uint64_t *ret_size, u
 	}
 	size_t skip = (size_t)(offset - walk->window_at);
 	struct slice in = {.data = walk->window + skip, .size = walk->window_size - skip};
-	return frame_header_take(&in, ret_size, ret_format);
+	int r = frame_header_take(&in, ret_size, ret_format);
+	walk->bad = r == -EBADMSG;
+	return r;
 }
 
 /* L: the first frame of the first page, from the one of FROM on, in which one begins. */
@@ -110,6 +113,63 @@ static struct part *part_from(struct engine_segment *segment, uint64_t from, siz
 	return found;
 }
 
+/* ---- Segments that are elsewhere ------------------------------------------------------------ */
+
+/*
+ * Where to begin to follow headers to the first frame at or after FROM: behind the last one that was
+ * told, if that is next, so that an enumeration asks nobody; else where the reader says.
+ */
+static int remote_frame_before(struct walk *walk, uint64_t from, uint64_t *ret)
+{
+	struct engine_segment *segment = walk->segment;
+	struct remote_reader *reader = walk->e->options.reader;
+	uint64_t hint = 0;
+
+	segment_lock(segment);
+	uint64_t known = segment->frame_known <= from ? segment->frame_known : 0;
+	segment_unlock(segment);
+	*ret = known;
+	if (from - known <= 1 || !reader)
+		return 0;
+	int r = reader->ops->frame_before(reader, &segment->uuid, from, &hint, NULL);
+	if (r < 0)
+		return r == -ENOENT ? -EBADMSG : r;
+	if (hint > from)
+		return -EBADMSG;
+	*ret = hint > known ? hint : known;
+	return 0;
+}
+
+/* Nothing of the frames is here: their headers are followed, and no list of them is kept. */
+static int remote_frames(struct walk *walk, uint64_t from, struct engine_frame *frames,
+			 size_t count, size_t *ret)
+{
+	struct engine_segment *segment = walk->segment;
+	uint64_t length = segment->length; /* never changes */
+	uint64_t offset;
+
+	if (from >= length || count == 0)
+		return 0;
+	int r = remote_frame_before(walk, from, &offset);
+	while (r == 0 && *ret < count && offset + ENGINE_FRAME_HEADER_SIZE <= length) {
+		struct engine_frame frame = {.offset = offset};
+		r = walk_header(walk, offset, &frame.size, &frame.format);
+		if (r == -ENODATA || walk->bad)
+			return 0; /* the stream ends, or its frames do */
+		if (r < 0)
+			return r;
+		if (offset >= from)
+			frames[(*ret)++] = frame;
+		offset += ENGINE_FRAME_HEADER_SIZE + frame.size;
+	}
+	if (*ret) {
+		segment_lock(segment);
+		segment->frame_known = frames[*ret - 1].offset;
+		segment_unlock(segment);
+	}
+	return r;
+}
+
 int engine_frames(struct engine *e, struct engine_segment *segment, uint64_t from,
 		  struct engine_frame *frames, size_t count, size_t *ret)
 {
@@ -118,7 +178,9 @@ int engine_frames(struct engine *e, struct engine_segment *segment, uint64_t fro
 
 	*ret = 0;
 	int r = segment_load_parts(segment, NULL);
-	for (size_t at = 0; r == 0 && n < count; at++) {
+	if (r == 0 && segment->inherited)
+		r = remote_frames(&walk, from, frames, count, &n);
+	for (size_t at = 0; r == 0 && n < count && !segment->inherited; at++) {
 		uint64_t end;
 		size_t got = 0;
 		struct part *part = part_from(segment, from, at, &end);

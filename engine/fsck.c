@@ -2,7 +2,7 @@
  * The check of a whole store, structure by structure, without opening it as an engine: what an engine would refuse must still
  * be described. Nothing is written here; repair.c mends what was found.
  *
- *   superblock -> catalogue -> each segment: its parts, their tables and indexes, with DEEP every byte -> root log
+ *   superblock -> catalogue -> each segment: its parts, their tables and indexes, with DEEP every byte -> root log -> journal
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -10,7 +10,9 @@
 
 #include "engine/core.h"
 #include "engine/fsck.h"
+#include "engine/part_list.h"
 #include "engine/part_scan.h"
+#include "engine/wal.h"
 
 void fsck_found(struct fsck *f, const struct reterr *finding)
 {
@@ -28,6 +30,41 @@ static void progress(struct fsck *f, uint64_t bytes)
 
 /* ---- Parts ---------------------------------------------------------------------------------- */
 
+/* Exactly SIZE bytes of a segment from whoever has them. */
+static int read_elsewhere(struct fsck *f, const struct uuid *segment, uint8_t *data, size_t size,
+			  uint64_t offset)
+{
+	struct remote_reader *reader = f->options.reader;
+
+	for (size_t done = 0; done < size;) {
+		size_t got = 0;
+		int r = reader->ops->read(reader, segment, data + done, size - done, offset + done,
+					  &got, NULL);
+		if (r < 0 || got == 0 || got > size - done)
+			return r < 0 ? r : -EBADMSG;
+		done += got;
+	}
+	return 0;
+}
+
+/* 1: read; 0: it is elsewhere, and nobody is there to bring it; or why it cannot be read. */
+static int read_page(struct fsck *f, const struct sealed *sealed, uint64_t at, uint8_t *page,
+		     size_t size)
+{
+	const struct sealed_header *h = &sealed->header;
+	int r;
+
+	if (sealed->data)
+		r = disk_read_full(sealed->data, page, size, at);
+	else if (at >= sealed->local_from)
+		r = disk_read_full(sealed->note, page, size, at - sealed->local_from);
+	else if (f->options.reader)
+		r = read_elsewhere(f, &h->segment, page, size, h->start + at);
+	else
+		return 0;
+	return r < 0 ? r : 1;
+}
+
 /* Every page of a sealed part against its sum. */
 static int check_pages(struct fsck *f, const struct sealed *sealed)
 {
@@ -43,22 +80,25 @@ static int check_pages(struct fsck *f, const struct sealed *sealed)
 		struct hash wanted, got;
 		struct reterr finding;
 
-		int read = disk_read_full(sealed->data, page, size, at);
-		got = hash_of(page, size);
+		int read = read_page(f, sealed, at, page, size);
 		r = sealed_page_sum(sealed, i, &wanted);
 		progress(f, size);
-		if (r < 0)
-			break;
-		if (read == 0 && hash_equal(&got, &wanted)) {
+		if (read == 0)
+			f->result.bytes_unverified += size;
+		if (r < 0 || read == 0)
+			continue;
+		got = hash_of(page, size);
+		if (read == 1 && hash_equal(&got, &wanted)) {
 			f->result.bytes_verified += size;
 			continue;
 		}
 		(void)reterr_set(
 			&finding, -EBADMSG,
-			"segment %s: bytes %" PRIu64 " to %" PRIu64 " %s; restore them from a "
+			"segment %s: bytes %" PRIu64 " to %" PRIu64 " %s%s; restore them from a "
 			"backup",
 			uuid_format(&h->segment, text), h->start + at, h->start + at + size,
-			read == 0 ? "do not match their checksum" : "cannot be read");
+			read == 1 ? "do not match their checksum" : "cannot be read",
+			sealed->data ? "" : " from elsewhere");
 		fsck_found(f, &finding);
 	}
 	free(page);
@@ -77,12 +117,42 @@ static int check_sealed(struct fsck *f, struct fsck_segment *segment, uint64_t s
 	if (r < 0)
 		return r;
 	f->result.parts++;
+	f->result.parts_remote += sealed->data == NULL;
+	f->result.bytes_remote += sealed->local_from;
 	f->result.frames += sealed->header.frame_count;
 	*ret_end = start + sealed->header.length;
 	if (f->options.deep)
 		r = check_pages(f, sealed);
 	sealed_close(sealed);
 	return r < 0 ? r : 1;
+}
+
+/*
+ * Bytes that were written behind what was acknowledged: no entry need speak of them. Nobody writes
+ * further ahead than that.
+ */
+static int torn_bytes(const struct part_scan *scan, uint64_t *ret)
+{
+	enum { PIECE = 64 << 10 };
+	uint8_t *piece = malloc(PIECE);
+	uint64_t end = scan->length + WAL_PENDING_MAX;
+	int r = piece ? 0 : -ENOMEM;
+
+	*ret = 0;
+	if (end > scan->geometry.data_size)
+		end = scan->geometry.data_size;
+	for (uint64_t at = scan->length; r == 0 && at < end; at += PIECE) {
+		size_t want = end - at < PIECE ? (size_t)(end - at) : PIECE, got;
+		r = disk_read(scan->file, piece, want, at, &got);
+		if (r < 0 || got == 0)
+			break;
+		while (got && piece[got - 1] == 0)
+			got--;
+		if (got)
+			*ret = at + got - scan->length;
+	}
+	free(piece);
+	return r;
 }
 
 static int check_open(struct fsck *f, struct fsck_segment *segment, uint64_t start, uint64_t limit,
@@ -94,11 +164,14 @@ static int check_open(struct fsck *f, struct fsck_segment *segment, uint64_t sta
 				 .segment = segment->record.uuid,
 				 .start = start,
 				 .limit = limit};
+	uint64_t torn = 0;
 
 	part_path(PART_DATA, &segment->record.uuid, start, path);
 	int r = disk_open(f->disk, path, DISK_READ | DISK_READ_ONCE, &scan.file);
 	if (r == 0)
 		r = part_scan(&scan);
+	if (r == 0 && limit == UINT64_MAX && !scan.damaged)
+		r = torn_bytes(&scan, &torn);
 	disk_close(scan.file);
 	if (r < 0)
 		return r;
@@ -108,8 +181,7 @@ static int check_open(struct fsck *f, struct fsck_segment *segment, uint64_t sta
 	*ret_end = start + scan.length;
 	segment->open = true;
 	segment->open_start = start;
-	if (scan.torn && !scan.damaged)
-		f->result.torn_bytes++;
+	f->result.torn_bytes += torn;
 	if (scan.copy_damaged) {
 		(void)reterr_set(
 			&finding, -EBADMSG,
@@ -130,57 +202,6 @@ static int check_open(struct fsck *f, struct fsck_segment *segment, uint64_t sta
 	return 0;
 }
 
-static int collect_start(void *arg, const char *name, bool is_dir)
-{
-	struct fsck_starts *list = arg;
-	uint64_t start;
-
-	if (is_dir ||
-	    (part_name_parse(name, "", &start) < 0 && part_name_parse(name, ".table", &start) < 0))
-		return 0;
-	if (list->count == list->capacity) {
-		size_t capacity = list->capacity ? list->capacity * 2 : 64;
-		uint64_t *starts = realloc(list->starts, capacity * sizeof(*starts));
-		if (!starts)
-			return -ENOMEM;
-		list->starts = starts;
-		list->capacity = capacity;
-	}
-	list->starts[list->count++] = start;
-	return 0;
-}
-
-static int compare_u64(const void *a, const void *b)
-{
-	const uint64_t *x = a, *y = b;
-	return *x < *y ? -1 : *x > *y;
-}
-
-int fsck_list_starts(struct disk *disk, const struct uuid *segment, struct fsck_starts *ret)
-{
-	char path[DISK_PATH_MAX];
-	size_t unique = 0;
-
-	*ret = (struct fsck_starts){0};
-	part_dir(PART_DATA, segment, path);
-	int r = disk_list(disk, path, collect_start, ret);
-	if (r == 0 || r == -ENOENT) {
-		part_dir(PART_TABLE, segment, path);
-		r = disk_list(disk, path, collect_start, ret);
-	}
-	if (r < 0 && r != -ENOENT) {
-		free(ret->starts);
-		return r;
-	}
-	if (ret->count)
-		qsort(ret->starts, ret->count, sizeof(*ret->starts), compare_u64);
-	for (size_t i = 0; i < ret->count; i++)
-		if (unique == 0 || ret->starts[unique - 1] != ret->starts[i])
-			ret->starts[unique++] = ret->starts[i];
-	ret->count = unique;
-	return 0;
-}
-
 /* ---- Segments ------------------------------------------------------------------------------- */
 
 static void length_finding(struct fsck *f, struct fsck_segment *segment, uint64_t length)
@@ -196,15 +217,15 @@ static void length_finding(struct fsck *f, struct fsck_segment *segment, uint64_
 	fsck_found(f, &finding);
 }
 
-static int check_parts(struct fsck *f, struct fsck_segment *segment, const struct fsck_starts *list)
+static int check_parts(struct fsck *f, struct fsck_segment *segment, const struct part_list *list)
 {
 	bool sealed_state = segment->record.state == CATALOGUE_SEALED;
 	int r = 0;
 
 	for (size_t i = 0; i < list->count && r == 0 && !segment->damaged; i++) {
 		struct reterr finding = {0};
-		uint64_t start = list->starts[i], end = start;
-		uint64_t limit = i + 1 < list->count ? list->starts[i + 1] : UINT64_MAX;
+		uint64_t start = list->items[i].start, end = start;
+		uint64_t limit = i + 1 < list->count ? list->items[i + 1].start : UINT64_MAX;
 
 		/* Behind the end of a sealed segment only a part that never held a byte can begin. */
 		if (sealed_state && start >= segment->record.length)
@@ -217,7 +238,8 @@ static int check_parts(struct fsck *f, struct fsck_segment *segment, const struc
 		int sealed = check_sealed(f, segment, start, &end, &finding);
 		if (sealed == -EBADMSG) {
 			fsck_found(f, &finding);
-			segment->bad_tables++;
+			/* Without its bytes nobody can make a table for them. */
+			segment->bad_tables += list->items[i].data;
 			segment->length = limit != UINT64_MAX ? limit : segment->record.length;
 			continue;
 		}
@@ -227,7 +249,8 @@ static int check_parts(struct fsck *f, struct fsck_segment *segment, const struc
 			r = check_open(f, segment, start, limit, &end);
 		segment->length = end;
 	}
-	if (r == 0 && sealed_state && !segment->damaged && segment->length < segment->record.length)
+	/* Open: so many bytes were there when the open part was begun. */
+	if (r == 0 && !segment->damaged && segment->length < segment->record.length)
 		length_finding(f, segment, segment->length);
 	return r;
 }
@@ -237,13 +260,19 @@ static int check_segment(struct fsck *f, struct fsck_segment *segment)
 {
 	char text[UUID_TEXT_LENGTH + 1];
 	struct reterr finding;
-	struct fsck_starts list;
+	struct part_list list;
 
 	f->result.segments++;
-	int r = fsck_list_starts(f->disk, &segment->record.uuid, &list);
+	if (segment->record.flags & CATALOGUE_INHERITED) {
+		segment->length = segment->record.length;
+		f->result.bytes_remote += segment->length;
+		f->result.bytes_unverified += f->options.deep ? segment->length : 0;
+		return 0; /* who brings its bytes verifies them: nothing here could */
+	}
+	int r = part_list_load(f->disk, &segment->record.uuid, &list);
 	if (r == 0) {
 		r = check_parts(f, segment, &list);
-		free(list.starts);
+		part_list_done(&list);
 	}
 	if (r == 0 || r == -ENOMEM)
 		return r;
@@ -281,7 +310,8 @@ static int collect_record(void *arg, const struct catalogue_record *record)
 	if (r < 0)
 		return r;
 	segment->record = *record;
-	f->total += record->state == CATALOGUE_SEALED ? record->length : 0;
+	if (record->state == CATALOGUE_SEALED && !(record->flags & CATALOGUE_INHERITED))
+		f->total += record->length;
 	return 0;
 }
 
@@ -299,6 +329,25 @@ static int check_catalogue(struct fsck *f)
 		return 0;
 	}
 	return r;
+}
+
+/* ---- Journal -------------------------------------------------------------------------------- */
+
+static int check_journal(struct fsck *f)
+{
+	struct reterr finding = {0};
+	struct journal *journal;
+
+	int r = journal_new(f->disk, &f->superblock.store, true, &journal);
+	if (r < 0)
+		return r;
+	r = journal_load(journal, NULL, NULL, &finding);
+	journal_free(journal);
+	if (r != -EBADMSG)
+		return r;
+	f->journal_damaged = true;
+	fsck_found(f, &finding);
+	return 0;
 }
 
 /* ---- The whole ------------------------------------------------------------------------------ */
@@ -321,6 +370,8 @@ int fsck_check(struct fsck *f, struct reterr *err)
 		r = check_segment(f, &f->segments[i]);
 	if (r == 0)
 		r = fsck_check_roots(f);
+	if (r == 0)
+		r = check_journal(f);
 	if (r < 0)
 		return reterr_set(err, r, "the check cannot go on: %s", strerror(-r));
 	return 0;

@@ -31,20 +31,14 @@ struct fsck {
 	size_t segment_count, segment_capacity;
 	bool catalogue_damaged;
 	bool catalogue_changed; /* by repair: records are to be written again */
+	bool journal_damaged;
 	bool roots_damaged;
 	bool root_broken;     /* bytes of one of the newest roots are missing */
 	uint64_t done, total; /* bytes, for progress */
 };
 
-struct fsck_starts {
-	uint64_t *starts; /* malloc'ed; sorted, each once */
-	size_t count, capacity;
-};
-
 /* A zeroed segment at the end of the list; the pointer is good until the next call. */
 MUST_CHECK int fsck_add_segment(struct fsck *f, struct fsck_segment **ret);
-MUST_CHECK int fsck_list_starts(struct disk *disk, const struct uuid *segment,
-				struct fsck_starts *ret);
 /* Fills F from a zeroed one with DISK and OPTIONS set. Problems are no error. */
 MUST_CHECK int fsck_check(struct fsck *f, struct reterr *err);
 void fsck_done(struct fsck *f);

@@ -13,6 +13,7 @@
 
 #include "base/le.h"
 #include "engine/fsck.h"
+#include "engine/part_list.h"
 #include "engine/root_log.h"
 
 static struct fsck_segment *find_segment(struct fsck *f, const struct uuid *uuid)
@@ -26,7 +27,7 @@ static struct fsck_segment *find_segment(struct fsck *f, const struct uuid *uuid
 /* ---- The bytes that a root needs ------------------------------------------------------------ */
 
 /* As many bytes at OFFSET as one part has, without verifying them. */
-static int read_part(struct fsck *f, const struct uuid *segment, const struct fsck_starts *list,
+static int read_part(struct fsck *f, const struct uuid *segment, const struct part_list *list,
 		     uint64_t offset, void *data, size_t size, size_t *ret)
 {
 	char path[DISK_PATH_MAX];
@@ -34,16 +35,16 @@ static int read_part(struct fsck *f, const struct uuid *segment, const struct fs
 	size_t i = list->count;
 
 	*ret = 0;
-	while (i > 0 && list->starts[i - 1] > offset)
+	while (i > 0 && list->items[i - 1].start > offset)
 		i--;
 	if (i == 0)
 		return 0;
-	if (i < list->count && list->starts[i] - offset < size)
-		size = (size_t)(list->starts[i] - offset);
-	part_path(PART_DATA, segment, list->starts[i - 1], path);
+	if (i < list->count && list->items[i].start - offset < size)
+		size = (size_t)(list->items[i].start - offset);
+	part_path(PART_DATA, segment, list->items[i - 1].start, path);
 	int r = disk_open(f->disk, path, DISK_READ, &file);
 	if (r == 0)
-		r = disk_read(file, data, size, offset - list->starts[i - 1], ret);
+		r = disk_read(file, data, size, offset - list->items[i - 1].start, ret);
 	disk_close(file);
 	return r;
 }
@@ -52,11 +53,11 @@ static int read_part(struct fsck *f, const struct uuid *segment, const struct fs
 static uint64_t frame_end(struct fsck *f, const struct engine_pointer *pointer)
 {
 	uint8_t header[ENGINE_FRAME_HEADER_SIZE];
-	struct fsck_starts list;
+	struct part_list list;
 	size_t have = 0, got = 1;
 	uint64_t end = pointer->offset + sizeof(header);
 
-	int r = fsck_list_starts(f->disk, &pointer->segment, &list);
+	int r = part_list_load(f->disk, &pointer->segment, &list);
 	if (r < 0)
 		return end;
 	while (r == 0 && got > 0 && have < sizeof(header)) {
@@ -64,7 +65,7 @@ static uint64_t frame_end(struct fsck *f, const struct engine_pointer *pointer)
 			      sizeof(header) - have, &got);
 		have += got;
 	}
-	free(list.starts);
+	part_list_done(&list);
 	uint64_t size = r == 0 && have == sizeof(header) ? load_le64(header) : 0;
 	return size <= ENGINE_FRAME_PAYLOAD_MAX ? end + size : end;
 }

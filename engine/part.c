@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "engine/core.h"
+#include "engine/part_list.h"
 
 int part_new(uint64_t start, uint64_t end, struct wal *wal, struct part **ret)
 {
@@ -48,92 +49,77 @@ int segment_push_part(struct engine_segment *segment, struct part *part)
 
 /* ---- The list of a segment that was clean at start ------------------------------------------ */
 
-struct starts {
-	uint64_t *starts;
-	size_t count, capacity;
-	uint64_t below;
-};
-
-static int collect_start(void *arg, const char *name, bool is_dir)
+/* The next sealed part in LIST from AT on, below END; LIST->count if there is none. */
+static size_t next_sealed(const struct part_list *list, size_t at, uint64_t end)
 {
-	struct starts *list = arg;
-	uint64_t start;
-
-	/* Other names are of a seal that a crash cut short, or of parts that never held a byte. */
-	if (is_dir || part_name_parse(name, ".table", &start) < 0 || start >= list->below)
-		return 0;
-	if (list->count == list->capacity) {
-		size_t capacity = list->capacity ? list->capacity * 2 : 16;
-		uint64_t *starts = realloc(list->starts, capacity * sizeof(*starts));
-		if (!starts)
-			return -ENOMEM;
-		list->starts = starts;
-		list->capacity = capacity;
-	}
-	list->starts[list->count++] = start;
-	return 0;
-}
-
-static int compare_u64(const void *a, const void *b)
-{
-	const uint64_t *x = a, *y = b;
-	return *x < *y ? -1 : *x > *y;
+	while (at < list->count && !list->items[at].table)
+		at++; /* a part that never held a byte */
+	return at < list->count && list->items[at].start < end ? at : list->count;
 }
 
 /* L: all or none. */
-static int push_listed(struct engine_segment *segment, const struct starts *list)
+static int push_listed(struct engine_segment *segment, const struct part_list *list)
 {
+	uint64_t remote = 0;
 	int r = 0;
 
-	for (size_t i = 0; i < list->count && r == 0; i++) {
+	for (size_t i = next_sealed(list, 0, segment->sealed); i < list->count && r == 0;) {
+		const struct part_found *found = &list->items[i];
 		struct part *part = NULL;
-		uint64_t end = i + 1 < list->count ? list->starts[i + 1] : segment->sealed;
-		r = part_new(list->starts[i], end, NULL, &part);
-		if (r == 0)
+		i = next_sealed(list, i + 1, segment->sealed);
+		uint64_t end = i < list->count ? list->items[i].start : segment->sealed;
+		r = part_new(found->start, end, NULL, &part);
+		if (r == 0) {
+			atomic_store(&part->remote, part_is_remote(found));
+			atomic_store(&part->used_ns, segment->modified_ns);
+			remote += part_is_remote(found) ? end - found->start : 0;
 			r = segment_push_part(segment, part);
+		}
 		if (r < 0)
 			part_unref(part);
 	}
 	while (r < 0 && segment->part_count)
 		part_unref(segment->parts[--segment->part_count]);
+	if (r == 0)
+		segment->remote = remote;
 	return r;
 }
 
 int segment_load_parts(struct engine_segment *segment, struct reterr *err)
 {
 	char path[DISK_PATH_MAX];
+	struct part_list list = {0};
 
 	segment_lock(segment);
 	bool loaded = segment->parts_loaded;
-	struct starts list = {.below = segment->sealed};
+	uint64_t below = segment->sealed;
 	segment_unlock(segment);
 	if (loaded)
 		return 0;
 
-	part_dir(PART_TABLE, &segment->uuid, path);
-	int r = disk_list(segment->engine->disk, path, collect_start, &list);
+	int r = part_list_load(segment->engine->disk, &segment->uuid, &list);
 	/*
-	 * A crash before the first commit leaves a segment without bytes, hence without that
-	 * directory.
+	 * A crash before the first commit leaves a segment without bytes, hence without tables.
 	 */
-	if (r == -ENOENT && list.below == 0)
-		r = 0;
+	if (r == 0 && below > 0 && next_sealed(&list, 0, below) == list.count)
+		r = -EBADMSG;
 	if (r < 0) {
-		free(list.starts);
-		return reterr_set(err, r == -ENOENT ? -EBADMSG : r,
-				  "%s: the tables of the segment's sealed parts are missing: %s",
-				  path, strerror(-r));
+		part_list_done(&list);
+		part_dir(PART_TABLE, &segment->uuid, path);
+		return reterr_set(err, r,
+				  r == -EBADMSG
+					  ? "%s: the tables of the segment's sealed parts are "
+					    "missing"
+					  : "%s: the segment's parts cannot be listed",
+				  path);
 	}
-	if (list.count)
-		qsort(list.starts, list.count, sizeof(*list.starts), compare_u64);
-
 	segment_lock(segment);
 	if (!segment->parts_loaded) {
 		r = push_listed(segment, &list);
 		segment->parts_loaded = r == 0;
 	}
 	segment_unlock(segment);
-	free(list.starts);
+	part_list_done(&list);
 	return r;
 }
 
@@ -187,12 +173,13 @@ static struct part *evict_locked(struct engine *e, struct sealed **ret_sealed)
 	return at < e->file_count ? take_out_locked(e, at, ret_sealed) : NULL;
 }
 
-/* Takes PART out of the set if it is there, of a removed segment, and nobody's any more. */
-static struct part *drop_removed_locked(struct engine *e, struct part *part,
-					struct sealed **ret_sealed)
+/* Takes PART out of the set if it is there, is not to stay, and is nobody's any more. */
+static struct part *drop_unwanted_locked(struct engine *e, struct part *part,
+					 struct sealed **ret_sealed)
 {
-	if (!part->removed || !part->sealed || part->sealed_users)
+	if (!(part->removed || part->retiring) || !part->sealed || part->sealed_users)
 		return NULL;
+	part->retiring = false;
 	size_t at = 0;
 	while (e->files[at] != part)
 		at++;
@@ -215,7 +202,7 @@ static int open_files(struct engine *e, const struct uuid *segment, struct part 
 /* Whether PART's files are open, and its user's now. */
 static bool use_locked(struct engine *e, struct part *part, struct sealed **ret)
 {
-	if (!part->sealed)
+	if (!part->sealed || part->retiring)
 		return false;
 	part->sealed_users++;
 	part->sealed_used = ++e->files_tick;
@@ -239,7 +226,9 @@ int part_acquire_sealed(struct engine *e, const struct uuid *segment, struct par
 		return r;
 
 	(void)pthread_mutex_lock(&e->files_lock);
-	if (!part->sealed && !part->removed) {
+	/* A file that was opened just before the part was given up would keep its space. */
+	bool outdated = mine->data && atomic_load(&part->remote);
+	if (!part->sealed && !part->removed && !outdated) {
 		if (e->file_count == SEALED_OPEN_MAX)
 			evicted_part = evict_locked(e, &evicted);
 		if (e->file_count < SEALED_OPEN_MAX) {
@@ -270,7 +259,7 @@ void part_release_sealed(struct engine *e, struct part *part, struct sealed *sea
 		invariant(part->sealed_users > 0);
 		part->sealed_users--;
 		sealed = NULL;
-		dropped = drop_removed_locked(e, part, &sealed);
+		dropped = drop_unwanted_locked(e, part, &sealed);
 	}
 	(void)pthread_mutex_unlock(&e->files_lock);
 	sealed_close(sealed);
@@ -283,7 +272,20 @@ void part_files_removed(struct engine *e, struct part *part)
 
 	(void)pthread_mutex_lock(&e->files_lock);
 	part->removed = true;
-	struct part *dropped = drop_removed_locked(e, part, &sealed);
+	struct part *dropped = drop_unwanted_locked(e, part, &sealed);
+	(void)pthread_mutex_unlock(&e->files_lock);
+	sealed_close(sealed);
+	part_unref(dropped);
+}
+
+void part_files_evicted(struct engine *e, struct part *part)
+{
+	struct sealed *sealed = NULL;
+
+	(void)pthread_mutex_lock(&e->files_lock);
+	atomic_store(&part->remote, true);
+	part->retiring = part->sealed != NULL;
+	struct part *dropped = drop_unwanted_locked(e, part, &sealed);
 	(void)pthread_mutex_unlock(&e->files_lock);
 	sealed_close(sealed);
 	part_unref(dropped);

@@ -62,6 +62,7 @@ static const char *const part_suffix[] = {
 	[PART_DATA] = "",
 	[PART_TABLE] = ".table",
 	[PART_INDEX] = ".index",
+	[PART_NOTE] = ".remote",
 };
 
 void part_dir(enum part_file file, const struct uuid *segment, char path[static DISK_PATH_MAX])

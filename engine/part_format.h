@@ -70,7 +70,8 @@ MUST_CHECK int part_entry_load(const uint8_t bytes[static PART_ENTRY_SIZE], uint
 			       uint64_t sequence, struct part_entry *ret);
 
 /* Paths below the store: "segments/<uuid>/<start>", "sealed/<uuid>/<start>.table" and so on. */
-enum part_file { PART_DATA, PART_TABLE, PART_INDEX };
+/* PART_NOTE: its name says that the part's bytes are elsewhere; it holds the last of them (evict.c). */
+enum part_file { PART_DATA, PART_TABLE, PART_INDEX, PART_NOTE };
 void part_path(enum part_file file, const struct uuid *segment, uint64_t start,
 	       char path[static DISK_PATH_MAX]);
 /* "segments/<uuid>" and "sealed/<uuid>" */

@@ -9,14 +9,18 @@
 
 #include "engine/core.h"
 
-/* Runs from here on are not cached: a scan would flush what is hot. */
-enum { READ_AROUND_SIZE = 256 << 10 };
+/*
+ * Runs from here on are not cached: a scan would flush what is hot. Each piece of what is elsewhere
+ * costs a call of the reader, which has a cache of its own.
+ */
+enum { READ_AROUND_SIZE = 256 << 10, READ_AROUND_REMOTE_SIZE = 2 * PART_PAGE_SIZE };
 
 /* The durable bytes of one part, while they are being read. */
 struct source {
 	struct engine_segment *segment;
 	struct part *part;     /* referenced */
-	struct sealed *sealed; /* or NULL: the part's WAL */
+	struct sealed *sealed; /* NULL: the part's WAL, or a bare part */
+	bool remote;           /* the bytes come from the reader */
 	uint64_t readable;     /* bytes of the part, from its start, that can be had here */
 	unsigned flags;
 };
@@ -45,12 +49,11 @@ static int damaged(const struct source *source, uint64_t page, const char *what,
 			  from + page_size(source, page), what);
 }
 
-/* Reads whole pages into DATA and verifies them. */
-static int read_pages(const struct source *source, uint64_t first, uint64_t count, uint8_t *data,
+/* SIZE bytes from the part's file. */
+static int read_local(const struct source *source, uint8_t *data, size_t size, uint64_t first,
 		      struct reterr *err)
 {
 	struct disk_file *file = source->sealed ? source->sealed->data : source->part->wal->file;
-	size_t size = (size_t)((count - 1) * PART_PAGE_SIZE) + page_size(source, first + count - 1);
 
 	int r = disk_read_full(file, data, size, first * PART_PAGE_SIZE);
 	if (r == -ENODATA)
@@ -61,6 +64,40 @@ static int read_pages(const struct source *source, uint64_t first, uint64_t coun
 				  uuid_format(&source->segment->uuid, text), size,
 				  source->part->start + first * PART_PAGE_SIZE, strerror(-r));
 	}
+	return 0;
+}
+
+/* The same of a part that is elsewhere, but for its end, which its note may hold. */
+static int read_remote(const struct source *source, uint8_t *data, size_t size, uint64_t first,
+		       struct reterr *err)
+{
+	const struct sealed *sealed = source->sealed;
+	uint64_t at = first * PART_PAGE_SIZE;
+	uint64_t local_from = sealed ? sealed->local_from : source->readable;
+	size_t away = at >= local_from         ? 0
+		      : size < local_from - at ? size
+					       : (size_t)(local_from - at);
+	int r = 0;
+
+	if (away)
+		r = remote_read(source->segment->engine, &source->segment->uuid, data, away,
+				source->part->start + at, err);
+	if (r < 0 || away == size)
+		return r;
+	r = disk_read_full(sealed->note, data + away, size - away, at + away - local_from);
+	return r < 0 ? damaged(source, first, "cannot be read from the part's note", err) : 0;
+}
+
+/* Reads whole pages into DATA and verifies them; a bare part's were verified by the reader. */
+static int read_pages(const struct source *source, uint64_t first, uint64_t count, uint8_t *data,
+		      struct reterr *err)
+{
+	size_t size = (size_t)((count - 1) * PART_PAGE_SIZE) + page_size(source, first + count - 1);
+
+	int r = source->remote ? read_remote(source, data, size, first, err)
+			       : read_local(source, data, size, first, err);
+	if (r < 0 || source->part->bare)
+		return r;
 	for (uint64_t i = 0; i < count; i++) {
 		struct hash wanted;
 		struct hash got = hash_of(data + i * PART_PAGE_SIZE, page_size(source, first + i));
@@ -121,6 +158,8 @@ static int read_in_page(const struct source *source, uint64_t offset, uint8_t *d
 static int read_source(const struct source *source, uint64_t offset, uint8_t *data, size_t size,
 		       struct reterr *err)
 {
+	size_t around = source->remote ? READ_AROUND_REMOTE_SIZE : READ_AROUND_SIZE;
+
 	while (size) {
 		uint64_t page = offset / PART_PAGE_SIZE;
 		size_t inside = (size_t)(offset % PART_PAGE_SIZE);
@@ -129,7 +168,7 @@ static int read_source(const struct source *source, uint64_t offset, uint8_t *da
 
 		if (piece > size)
 			piece = size;
-		if (inside == 0 && size >= READ_AROUND_SIZE) {
+		if (inside == 0 && size >= around) {
 			piece = size - size % PART_PAGE_SIZE;
 			r = read_pages(source, page, piece / PART_PAGE_SIZE, data, err);
 		} else {
@@ -173,6 +212,27 @@ static int locate(struct engine_segment *segment, uint64_t offset, uint8_t *data
 	return 0;
 }
 
+/* The bytes of a part that is known and referenced. No lock held. */
+static int read_located(struct engine *e, struct source *source, uint64_t offset, uint8_t *data,
+			size_t size, struct reterr *err)
+{
+	struct part *part = source->part;
+	int r = 0;
+
+	if (!part->wal && !part->bare)
+		r = part_acquire_sealed(e, &source->segment->uuid, part, err, &source->sealed);
+	if (r < 0)
+		return r;
+	source->remote = part->bare || (source->sealed && !source->sealed->data);
+	r = read_source(source, offset - part->start, data, size, err);
+	if (source->sealed)
+		part_release_sealed(e, part, source->sealed);
+	if (!part->wal)
+		atomic_store_explicit(&part->used_ns, e->clock->wall_ns(e->clock),
+				      memory_order_relaxed);
+	return r;
+}
+
 static int read_once(struct engine *e, struct engine_segment *segment, uint64_t offset,
 		     uint8_t *data, size_t size, unsigned flags, size_t *ret, struct reterr *err)
 {
@@ -209,13 +269,7 @@ static int read_once(struct engine *e, struct engine_segment *segment, uint64_t 
 	piece = size;
 	if (piece > source.part->start + source.readable - offset)
 		piece = (size_t)(source.part->start + source.readable - offset);
-	if (!source.part->wal)
-		r = part_acquire_sealed(e, &segment->uuid, source.part, err, &source.sealed);
-	if (r == 0) {
-		r = read_source(&source, offset - source.part->start, data, piece, err);
-		if (source.sealed)
-			part_release_sealed(e, source.part, source.sealed);
-	}
+	r = read_located(e, &source, offset, data, piece, err);
 	part_unref(source.part);
 	*ret = piece;
 	return r;
@@ -241,11 +295,32 @@ int engine_read(struct engine *e, struct engine_segment *segment, void *data, si
 
 /* ---- Sums ----------------------------------------------------------------------------------- */
 
-/* The recorded sum of a whole MiB. */
+/* Where no sum was recorded, as of the last bytes, which no whole MiB covers: over verified bytes. */
+static int computed_sum(struct engine *e, struct engine_segment *segment, uint64_t offset,
+			size_t size, struct hash *ret)
+{
+	uint8_t *data = malloc(size);
+	size_t got;
+
+	if (!data)
+		return -ENOMEM;
+	int r = engine_read(e, segment, data, size, offset, 0, &got, NULL);
+	if (r == 0 && got != size)
+		r = -EIO;
+	if (r == 0)
+		*ret = hash_of(data, size);
+	free(data);
+	return r;
+}
+
+/* The recorded sum of a whole MiB; of a segment that is elsewhere, which has none, that of its bytes. */
 static int whole_sum(struct engine *e, struct engine_segment *segment, uint64_t mib,
 		     struct hash *ret)
 {
 	struct sealed *sealed;
+
+	if (segment->inherited)
+		return computed_sum(e, segment, mib * ENGINE_SUM_SIZE, ENGINE_SUM_SIZE, ret);
 
 	segment_lock(segment);
 	struct part *part = segment_part_at(segment, (mib + 1) * ENGINE_SUM_SIZE - 1);
@@ -263,24 +338,6 @@ static int whole_sum(struct engine *e, struct engine_segment *segment, uint64_t 
 		}
 	}
 	part_unref(part);
-	return r;
-}
-
-/* The sum of the last bytes, which no whole MiB covers: over verified bytes. */
-static int partial_sum(struct engine *e, struct engine_segment *segment, uint64_t offset,
-		       size_t size, struct hash *ret)
-{
-	uint8_t *data = malloc(size);
-	size_t got;
-
-	if (!data)
-		return -ENOMEM;
-	int r = engine_read(e, segment, data, size, offset, 0, &got, NULL);
-	if (r == 0 && got != size)
-		r = -EIO;
-	if (r == 0)
-		*ret = hash_of(data, size);
-	free(data);
 	return r;
 }
 
@@ -304,7 +361,7 @@ int engine_sums(struct engine *e, struct engine_segment *segment, uint64_t from,
 		if (sum->length == ENGINE_SUM_SIZE)
 			r = whole_sum(e, segment, offset / ENGINE_SUM_SIZE, &sum->hash);
 		else
-			r = partial_sum(e, segment, offset, (size_t)sum->length, &sum->hash);
+			r = computed_sum(e, segment, offset, (size_t)sum->length, &sum->hash);
 		if (r == 0)
 			n++;
 	}

@@ -17,62 +17,17 @@
 #include <stdlib.h>
 
 #include "engine/core.h"
+#include "engine/part_list.h"
 #include "engine/part_scan.h"
 
 /* ---- One segment ---------------------------------------------------------------------------- */
-
-struct starts {
-	uint64_t starts
-		[1024]; /* 64 GiB of parts that are 64 blocks of 1 MiB and larger; else several rounds */
-	size_t count;
-	uint64_t from; /* smaller ones were dealt with in an earlier round */
-};
-
-/* Keeps the smallest ones, in order. */
-static int collect_start(void *arg, const char *name, bool is_dir)
-{
-	struct starts *list = arg;
-	uint64_t start;
-
-	if (is_dir ||
-	    (part_name_parse(name, "", &start) < 0 &&
-	     part_name_parse(name, ".table", &start) < 0) ||
-	    start < list->from)
-		return 0;
-	size_t at = list->count;
-	while (at > 0 && list->starts[at - 1] > start)
-		at--;
-	if (at > 0 && list->starts[at - 1] == start)
-		return 0;
-	if (list->count == ARRAY_SIZE(list->starts)) {
-		if (at == list->count)
-			return 0;
-		list->count--;
-	}
-	memmove(&list->starts[at + 1], &list->starts[at], (list->count - at) * sizeof(uint64_t));
-	list->starts[at] = start;
-	list->count++;
-	return 0;
-}
-
-static int list_starts(struct engine_segment *segment, struct starts *list)
-{
-	char path[DISK_PATH_MAX];
-
-	part_dir(PART_DATA, &segment->uuid, path);
-	int r = disk_list(segment->engine->disk, path, collect_start, list);
-	if (r < 0 && r != -ENOENT)
-		return r;
-	part_dir(PART_TABLE, &segment->uuid, path);
-	r = disk_list(segment->engine->disk, path, collect_start, list);
-	return r == -ENOENT ? 0 : r;
-}
 
 /*
  * The part's bytes are the segment's from now on. Recovery is single-threaded: no lock needed, but
  * cheap.
  */
-static int adopt(struct engine_segment *segment, uint64_t start, uint64_t end, struct wal *wal)
+static int adopt(struct engine_segment *segment, uint64_t start, uint64_t end, struct wal *wal,
+		 bool remote)
 {
 	struct part *part;
 	int r = part_new(start, end, wal, &part);
@@ -80,10 +35,16 @@ static int adopt(struct engine_segment *segment, uint64_t start, uint64_t end, s
 		wal_free(wal);
 		return r;
 	}
+	atomic_store(&part->remote, remote);
+	atomic_store(&part->used_ns, segment->modified_ns);
 	segment_lock(segment);
 	r = segment_push_part(segment, part);
 	if (r == 0)
 		segment->length = segment->durable = end;
+	if (r == 0 && remote) {
+		segment->remote += end - start;
+		segment->has_remote = true;
+	}
 	if (r == 0 && !wal)
 		segment->sealed = end;
 	segment_unlock(segment);
@@ -92,32 +53,49 @@ static int adopt(struct engine_segment *segment, uint64_t start, uint64_t end, s
 	return r;
 }
 
-static int adopt_sealed(struct engine_segment *segment, const struct sealed *sealed)
+/* What the stream's frames are like behind a sealed part. */
+static int frames_behind(struct engine_segment *segment, const struct sealed *sealed)
 {
 	const struct sealed_header *header = &sealed->header;
 	uint64_t last = segment->frames.current; /* the last frame that begins in what there is */
 	uint8_t carry[ENGINE_FRAME_HEADER_SIZE] = {0};
 	uint64_t end = header->start + header->length;
 	size_t got = 0;
+	int r = 0;
 
-	int r = adopt(segment, header->start, end, NULL);
-	if (r == 0 && header->frames_next < end && !header->frames_bad)
-		r = engine_read(segment->engine, segment, carry,
-				(size_t)(end - header->frames_next), header->frames_next, 0, &got,
-				NULL);
-	if (r < 0)
-		return r;
 	if (header->frames_bad) {
 		frame_scan_init(&segment->frames, end, end, NULL);
 		segment->frames.current = segment->frames.next = header->frames_next;
 		segment->frames.bad = true;
 		return 0;
 	}
+	if (header->frames_next < end)
+		r = engine_read(segment->engine, segment, carry,
+				(size_t)(end - header->frames_next), header->frames_next, 0, &got,
+				NULL);
+	if (r < 0)
+		return r;
 	r = sealed_last_frame(sealed, &last);
 	frame_scan_init(&segment->frames, end, header->frames_next, carry);
 	if (header->frames_next > end) /* it is not whole yet */
 		segment->frames.current = last;
 	return r == -ENOENT ? 0 : r;
+}
+
+/*
+ * Nothing is fetched from elsewhere here: the network may not be up. What the frames need of a part
+ * that is not here is read when somebody asks; a part that can be followed by an open one keeps its
+ * end here (evict.c).
+ */
+static int adopt_sealed(struct engine_segment *segment, const struct sealed *sealed, bool remote)
+{
+	const struct sealed_header *header = &sealed->header;
+	uint64_t end = header->start + header->length;
+
+	int r = adopt(segment, header->start, end, NULL, remote);
+	segment->frames_known = !(remote && header->frames_next < end);
+	segment->frames_end = header->frames_next;
+	return r < 0 || !segment->frames_known ? r : frames_behind(segment, sealed);
 }
 
 static int damage_at(struct engine_segment *segment, uint64_t at, const char *why)
@@ -135,9 +113,11 @@ static int damage_at(struct engine_segment *segment, uint64_t at, const char *wh
 }
 
 /* 0 also for damage, which ends the segment: 1 is returned if the next part can follow. */
-static int recover_part(struct engine_segment *segment, uint64_t start, uint64_t limit)
+static int recover_part(struct engine_segment *segment, const struct part_found *found,
+			uint64_t limit)
 {
 	struct engine *e = segment->engine;
+	uint64_t start = found->start;
 	struct sealed *sealed;
 	struct reterr err = {0};
 	uint8_t *head;
@@ -145,7 +125,7 @@ static int recover_part(struct engine_segment *segment, uint64_t start, uint64_t
 
 	int r = sealed_open(e->disk, &segment->uuid, start, false, &err, &sealed);
 	if (r == 0) {
-		r = adopt_sealed(segment, sealed);
+		r = adopt_sealed(segment, sealed, part_is_remote(found));
 		sealed_close(sealed);
 		return r < 0 ? r : 1;
 	}
@@ -156,7 +136,9 @@ static int recover_part(struct engine_segment *segment, uint64_t start, uint64_t
 
 	struct part_scan scan = {
 		.geometry = e->geometry, .segment = segment->uuid, .start = start, .limit = limit};
-	r = segment_read_head(segment, start, &head, &err);
+	r = segment_load_frames(segment, &err);
+	if (r == 0)
+		r = segment_read_head(segment, start, &head, &err);
 	if (r == -EBADMSG || r == -EIO)
 		return damage_at(segment, start, err.text);
 	if (r < 0)
@@ -170,7 +152,7 @@ static int recover_part(struct engine_segment *segment, uint64_t start, uint64_t
 	if (scan.length == 0)
 		wal_free(wal); /* never held a byte that was acknowledged */
 	else
-		r = adopt(segment, start, start + scan.length, wal);
+		r = adopt(segment, start, start + scan.length, wal, false);
 	if (r < 0)
 		return r;
 	if (scan.damaged)
@@ -179,33 +161,35 @@ static int recover_part(struct engine_segment *segment, uint64_t start, uint64_t
 	return 1;
 }
 
+/* 1 if all of them were taken; 0 for damage. */
+static int recover_parts(struct engine_segment *segment, const struct part_list *list)
+{
+	int r = 1;
+
+	for (size_t i = 0; i < list->count && r == 1; i++) {
+		uint64_t limit = i + 1 < list->count ? list->items[i + 1].start : UINT64_MAX;
+		if (list->items[i].start != segment->length)
+			return damage_at(segment, segment->length, "bytes are missing");
+		r = recover_part(segment, &list->items[i], limit);
+	}
+	return r;
+}
+
 static int recover_segment(struct engine_segment *segment)
 {
-	struct starts list = {.count = 0};
+	struct part_list list;
 	uint64_t recorded = segment->length; /* there were so many when the last part began */
-	int r;
 
 	segment->length = segment->durable = segment->sealed = 0;
 	segment->parts_loaded = true;
 	segment->frames_known = true;
 	frame_scan_init(&segment->frames, 0, 0, NULL);
-	do {
-		list.count = 0;
-		r = list_starts(segment, &list);
-		for (size_t i = 0; i < list.count && r >= 0; i++) {
-			uint64_t limit = i + 1 < list.count ? list.starts[i + 1] : UINT64_MAX;
-			/* The last of a full list may have a successor that is not in it. */
-			if (i + 1 == ARRAY_SIZE(list.starts))
-				break;
-			if (list.starts[i] != segment->length)
-				return damage_at(segment, segment->length, "bytes are missing");
-			r = recover_part(segment, list.starts[i], limit);
-			list.from = list.starts[i] + 1;
-			if (r == 0)
-				return 0; /* damaged */
-		}
-	} while (r >= 0 && list.count == ARRAY_SIZE(list.starts));
+	int r = part_list_load(segment->engine->disk, &segment->uuid, &list);
 	if (r < 0)
+		return r;
+	r = recover_parts(segment, &list);
+	part_list_done(&list);
+	if (r <= 0)
 		return r;
 	if (segment->length < recorded)
 		return damage_at(segment, segment->length, "bytes are missing");
@@ -264,7 +248,9 @@ static uint64_t frame_end(struct engine *e, const struct engine_pointer *pointer
 	uint64_t end = pointer->offset + sizeof(header), size;
 	size_t got;
 
-	if (!segment || segment->durable < end ||
+	/* What is elsewhere is not asked for: the network may not be up. */
+	if (!segment || segment->durable < end || segment_is_remote_at(segment, pointer->offset) ||
+	    segment_is_remote_at(segment, end - 1) ||
 	    engine_read(e, segment, header, sizeof(header), pointer->offset, 0, &got, NULL) < 0 ||
 	    got < sizeof(header))
 		return end;

@@ -10,6 +10,7 @@
  *   a damaged table or index of a sealed part  the part gets a commit table again (its bytes are verified by the table, if
  *                                          that is good) and becomes an open part, which recovery seals anew
  *   a root whose bytes are missing         the newest one that is whole is published again, on top (fsck_roots.c)
+ *   a damaged journal                      a copy goes to lost+found/; the records before the damage stay
  *   a damaged catalogue                    is made again from what verifies of it and from the directories of segments
  *
  * A page that does not match its sum cannot be mended here: it stays, is named, and reads of it fail.
@@ -21,6 +22,8 @@
 
 #include "base/buf.h"
 #include "engine/fsck.h"
+#include "engine/journal.h"
+#include "engine/part_list.h"
 #include "engine/part_scan.h"
 #include "engine/sealed.h"
 
@@ -171,28 +174,30 @@ static int move_part_away(struct fsck *f, const struct uuid *segment, uint64_t s
 	(void)!disk_unlink(f->disk, path);
 	part_path(PART_INDEX, segment, start, path);
 	(void)!disk_unlink(f->disk, path);
+	part_path(PART_NOTE, segment, start, path);
+	(void)!disk_unlink(f->disk, path);
 	return 0;
 }
 
 static int move_parts_from(struct fsck *f, struct fsck_segment *segment, uint64_t from)
 {
 	char text[UUID_TEXT_LENGTH + 1];
-	struct fsck_starts list;
-	int r = fsck_list_starts(f->disk, &segment->record.uuid, &list);
+	struct part_list list;
+	int r = part_list_load(f->disk, &segment->record.uuid, &list);
 
 	if (r < 0)
 		return r;
 	for (size_t i = 0; i < list.count && r == 0; i++) {
-		if (list.starts[i] < from)
+		if (list.items[i].start < from)
 			continue;
-		r = move_part_away(f, &segment->record.uuid, list.starts[i]);
+		r = move_part_away(f, &segment->record.uuid, list.items[i].start);
 		if (r == 0)
 			fsck_fixed(f,
 				   "segment %s: the part at byte %" PRIu64 " is in " LOST_FOUND
 				   " now",
-				   uuid_format(&segment->record.uuid, text), list.starts[i]);
+				   uuid_format(&segment->record.uuid, text), list.items[i].start);
 	}
-	free(list.starts);
+	part_list_done(&list);
 	return r;
 }
 
@@ -319,14 +324,14 @@ static int unseal_part(struct fsck *f, struct fsck_segment *segment, uint64_t st
 
 static int unseal_bad_parts(struct fsck *f, struct fsck_segment *segment)
 {
-	struct fsck_starts list;
-	int r = fsck_list_starts(f->disk, &segment->record.uuid, &list);
+	struct part_list list;
+	int r = part_list_load(f->disk, &segment->record.uuid, &list);
 
 	if (r < 0)
 		return r;
 	for (size_t i = 0; i < list.count && r == 0; i++) {
-		uint64_t start = list.starts[i];
-		uint64_t end = i + 1 < list.count ? list.starts[i + 1] : segment->length;
+		uint64_t start = list.items[i].start;
+		uint64_t end = i + 1 < list.count ? list.items[i + 1].start : segment->length;
 		struct sealed *sealed;
 		int judged =
 			sealed_open(f->disk, &segment->record.uuid, start, false, NULL, &sealed);
@@ -335,7 +340,7 @@ static int unseal_bad_parts(struct fsck *f, struct fsck_segment *segment)
 		if (judged == -EBADMSG && end > start)
 			r = unseal_part(f, segment, start, end - start);
 	}
-	free(list.starts);
+	part_list_done(&list);
 	return r;
 }
 
@@ -370,6 +375,34 @@ struct unknown {
 	uint32_t number_last;
 };
 
+/* 1 if SEGMENT's directories hold bytes, 0 if all that is left is of a first append that failed. */
+static int has_bytes(struct fsck *f, const struct uuid *segment)
+{
+	struct part_list list;
+	bool tables = false;
+
+	int r = part_list_load(f->disk, segment, &list);
+	if (r < 0)
+		return r;
+	for (size_t i = 0; i < list.count; i++)
+		tables |= list.items[i].table;
+	uint64_t start = list.count ? list.items[0].start : 0;
+	bool parts = list.count > 0;
+	part_list_done(&list);
+	if (tables || !parts)
+		return tables;
+
+	char path[DISK_PATH_MAX];
+	struct part_scan scan = {
+		.geometry = f->geometry, .segment = *segment, .start = start, .limit = UINT64_MAX};
+	part_path(PART_DATA, segment, start, path);
+	r = disk_open(f->disk, path, DISK_READ, &scan.file);
+	if (r == 0)
+		r = part_scan(&scan);
+	disk_close(scan.file);
+	return r < 0 ? r : scan.length > 0 || scan.damaged;
+}
+
 /* A directory of segments/ that the catalogue does not know. Its class is in no other place: it is taken as foreign. */
 static int adopt_unknown(void *arg, const char *name, bool is_dir)
 {
@@ -383,7 +416,10 @@ static int adopt_unknown(void *arg, const char *name, bool is_dir)
 		if (uuid_equal(&f->segments[i].record.uuid, &uuid))
 			return 0;
 	struct fsck_segment *segment;
-	int r = fsck_add_segment(f, &segment);
+	int r = has_bytes(f, &uuid);
+	if (r <= 0)
+		return r;
+	r = fsck_add_segment(f, &segment);
 	if (r < 0)
 		return r;
 	segment->record = (struct catalogue_record){.uuid = uuid,
@@ -431,6 +467,19 @@ static int repair_superblock(struct fsck *f, struct reterr *err)
 	return r;
 }
 
+static int repair_journal(struct fsck *f, struct reterr *err)
+{
+	if (!f->journal_damaged)
+		return 0;
+	int r = journal_repair(f->disk, &f->superblock.store, err);
+	if (r == 0)
+		fsck_fixed(
+			f,
+			"journal: holds what is before the damage; the whole of it is in " LOST_FOUND
+			"/journal");
+	return r;
+}
+
 int fsck_repair(struct fsck *f, struct reterr *err)
 {
 	int r = repair_superblock(f, err);
@@ -441,6 +490,8 @@ int fsck_repair(struct fsck *f, struct reterr *err)
 		r = repair_catalogue(f, err);
 	if (r == 0)
 		r = fsck_repair_roots(f, err);
+	if (r == 0)
+		r = repair_journal(f, err);
 	if (r < 0 && !(err && err->code))
 		(void)reterr_set(err, r, "the repair cannot go on: %s", strerror(-r));
 	return r;

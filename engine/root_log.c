@@ -270,6 +270,42 @@ int root_log_prune(struct root_log *log, uint64_t keep_from, struct reterr *err)
 	return r;
 }
 
+int root_log_begin_at(struct root_log *log, uint64_t seq)
+{
+	struct root_log_kept next = {.first = seq};
+
+	if (log->read_only)
+		return -EROFS;
+	if (log->last.record.root.seq || log->kept.first > 1 || seq == 0 || seq > ROOT_LOG_SEQ_MAX)
+		return -EINVAL;
+	if (seq == 1)
+		return 0;
+	keeping_begin(log);
+	int r = write_kept(log, &next);
+	keeping_end(log);
+	if (r == 0)
+		r = root_log_roll(log, seq);
+	if (r == 0)
+		r = unlink_dropped(log, NULL);
+	if (r < 0)
+		return r;
+	/* A record that nobody can read: none is kept before SEQ. */
+	pthread_mutex_lock(&log->lock);
+	log->last.record.root.seq = seq - 1;
+	pthread_mutex_unlock(&log->lock);
+	return 0;
+}
+
+uint64_t root_log_disk_size(struct root_log *log)
+{
+	pthread_mutex_lock(&log->lock);
+	uint64_t size = log->ready;
+	for (size_t i = 0; i + 1 < log->file_count; i++)
+		size += (log->firsts[i + 1] - log->firsts[i]) * ROOT_LOG_RECORD_SIZE;
+	pthread_mutex_unlock(&log->lock);
+	return size;
+}
+
 int root_log_mark(struct root_log *log, struct reterr *err)
 {
 	if (log->read_only)

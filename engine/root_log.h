@@ -76,6 +76,13 @@ MUST_CHECK int root_log_last(struct root_log *log, struct root_record *ret);
 MUST_CHECK int root_log_cut_last(struct root_log *log, struct reterr *err);
 
 /*
+ * The first record of a log that never had one will be SEQ: as in a clone. Durable; under the
+ * publish lock. -EINVAL it has records, or no seq is that large; -EROFS; the disk's errors, after
+ * which the log can only be thrown away.
+ */
+MUST_CHECK int root_log_begin_at(struct root_log *log, uint64_t seq);
+
+/*
  * Makes JOB the write of RECORD, whose seq is the last one's + 1 (an invariant), for the caller to
  * submit by disk_commit, alone or with others. JOB's buffers belong to LOG until root_log_done,
  * which must follow. There is no I/O in the usual case; at the end of a file, after a failure, and
@@ -155,6 +162,9 @@ MUST_CHECK int root_log_repair(struct disk *disk, root_log_found_fn *fixed, void
  * publications. An error costs speed, nothing else.
  */
 MUST_CHECK int root_log_prepare_ahead(struct root_log *log);
+
+/* Bytes of disk that its files take, about. */
+uint64_t root_log_disk_size(struct root_log *log);
 
 /* Frees LOG and writes nothing. Accepts NULL. */
 void root_log_close(struct root_log *log);

@@ -245,6 +245,23 @@ int engine_root_publish(struct engine *e, uint64_t expected, const struct engine
 	return r;
 }
 
+int roots_begin(struct engine *e, const struct engine_root *root, struct reterr *err)
+{
+	struct root_record record = {.root = *root, .epoch = newest(e).epoch};
+	struct disk_job job;
+
+	take_publishing(e);
+	int r = root_log_begin_at(e->root_log, root->seq);
+	if (r == 0)
+		r = root_log_prepare(e->root_log, &record, &job);
+	if (r == 0) {
+		r = disk_commit(e->disk, &job, 1);
+		root_log_done(e->root_log, r);
+	}
+	give_publishing(e);
+	return r < 0 ? reterr_set(err, r, "the root cannot be written: %s", strerror(-r)) : 0;
+}
+
 void roots_try_dangling(struct engine *e)
 {
 	struct reterr err = {0};

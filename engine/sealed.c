@@ -122,6 +122,28 @@ static int open_index(struct sealed *sealed, struct disk *disk, struct reterr *e
 	return r < 0 ? reterr_set(err, r, "%s: %s", path, strerror(-r)) : 0;
 }
 
+/* The note in the place of the part, which is missing. -EBADMSG nobody gave it up, or it is damaged. */
+static int open_note(struct sealed *sealed, struct disk *disk, const char *part, struct reterr *err)
+{
+	const struct sealed_header *h = &sealed->header;
+	char path[DISK_PATH_MAX];
+	uint64_t size = 0;
+
+	part_path(PART_NOTE, &h->segment, h->start, path);
+	int r = disk_open(disk, path, DISK_READ, &sealed->note);
+	if (r == -ENOENT)
+		return reterr_set(err, -EBADMSG, "%s: the sealed part is missing", part);
+	if (r == 0)
+		r = disk_size(sealed->note, &size);
+	if (r < 0)
+		return reterr_set(err, r, "%s: %s", path, strerror(-r));
+	if (size > h->length || (size && (h->length - size) % PART_PAGE_SIZE))
+		return reterr_set(err, -EBADMSG, "%s: is damaged: it cannot have %llu bytes", path,
+				  (unsigned long long)size);
+	sealed->local_from = h->length - size;
+	return 0;
+}
+
 static int open_data(struct sealed *sealed, struct disk *disk, struct reterr *err)
 {
 	const struct sealed_header *h = &sealed->header;
@@ -132,7 +154,7 @@ static int open_data(struct sealed *sealed, struct disk *disk, struct reterr *er
 	/* Long reads past the page cache: who reads them through a mount has them in the kernel's own. */
 	int r = disk_open(disk, path, DISK_READ | DISK_READ_EXACT | DISK_READ_ONCE, &sealed->data);
 	if (r == -ENOENT)
-		return reterr_set(err, -EBADMSG, "%s: the sealed part is missing", path);
+		return open_note(sealed, disk, path, err);
 	if (r == 0)
 		r = disk_size(sealed->data, &size);
 	if (r < 0)
@@ -169,6 +191,7 @@ void sealed_close(struct sealed *sealed)
 	if (!sealed)
 		return;
 	disk_close(sealed->data);
+	disk_close(sealed->note);
 	disk_close(sealed->table);
 	disk_close(sealed->index);
 	free(sealed);

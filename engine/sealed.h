@@ -87,14 +87,17 @@ MUST_CHECK int sealed_header_load(const void *table, size_t size, struct sealed_
 /* A sealed part, ready to be read. Immutable; any thread. */
 struct sealed {
 	struct sealed_header header;
-	struct disk_file *data;
+	struct disk_file *data; /* NULL: opened without, or the part is noted to be elsewhere */
+	struct disk_file *note; /* of such a part: holds its bytes from LOCAL_FROM on */
+	uint64_t local_from;    /* bytes of the part below are elsewhere; a multiple of a page */
 	struct disk_file *table;
 	struct disk_file *index;
 };
 
 /*
  * Opens and verifies table and index. -ENOENT there is no table; -EBADMSG damage: ERR names file
- * and why; -EIO. WITH_DATA: the part itself, too, whose size must be the table's length.
+ * and why; -EIO. WITH_DATA: the part itself, too, whose size must be the table's length, unless it
+ * is noted that it is elsewhere.
  */
 MUST_CHECK int sealed_open(struct disk *disk, const struct uuid *segment, uint64_t start,
 			   bool with_data, struct reterr *err, struct sealed **ret);

@@ -147,6 +147,28 @@ int segment_add(struct engine *e, const struct uuid *uuid, uint32_t number, enum
 	return r;
 }
 
+int segment_add_inherited(struct engine *e, const struct engine_inherited *inherited,
+			  struct engine_segment **ret)
+{
+	struct engine_segment *segment;
+
+	(void)pthread_mutex_lock(&e->lock);
+	int r = add_locked(e, &inherited->uuid, 0, inherited->class, &segment);
+	if (r == 0) {
+		segment_lock(segment);
+		segment->node = inherited->node;
+		segment->epoch = inherited->epoch;
+		segment->created_ns = segment->modified_ns = e->clock->wall_ns(e->clock);
+		r = segment_set_inherited(segment, inherited->length);
+		if (r < 0)
+			segment->state = ENGINE_SEGMENT_REMOVED;
+		segment_unlock(segment);
+		*ret = segment;
+	}
+	(void)pthread_mutex_unlock(&e->lock);
+	return r;
+}
+
 void segment_free_all(struct engine *e)
 {
 	for (unsigned i = 0; i < SEGMENT_LEAVES; i++) {
@@ -223,6 +245,8 @@ int segment_record(struct engine_segment *segment, enum catalogue_state state, s
 		.epoch = segment->epoch,
 		.class = (uint8_t)segment->class,
 		.state = (uint8_t)state,
+		.flags = (uint8_t)((segment->inherited ? CATALOGUE_INHERITED : 0) |
+				   (segment->has_remote ? CATALOGUE_REMOTE : 0)),
 		.part_start = announced ? segment->length
 			      : last    ? last->start
 					: 0,
@@ -290,13 +314,17 @@ static uint64_t physical_size(const struct engine_segment *segment)
 		size += segment->wal->reserved + PART_TABLE_COPIES * segment->wal->table_reserved;
 	else
 		size = segment->length;
-	return size;
+	return size - segment->remote;
 }
 
 /* L: own segments grow after they were sealed too, but only the one where atoms go. */
 static bool is_final(struct engine *e, const struct engine_segment *segment)
 {
-	if (segment->state != ENGINE_SEGMENT_SEALED || segment->class == ENGINE_CLASS_FOREIGN)
+	if (segment->state != ENGINE_SEGMENT_SEALED)
+		return false;
+	if (segment->inherited)
+		return true;
+	if (segment->class == ENGINE_CLASS_FOREIGN)
 		return false;
 	return segment->class == ENGINE_CLASS_RESTORED || segment->ended ||
 	       atomic_load(&e->current[segment->class]) != segment;
@@ -324,6 +352,8 @@ void engine_segment_info(struct engine *e, struct engine_segment *segment,
 		.born_root = segment->born_root,
 		.frames_bad = segment->frames_known && segment->frames.bad,
 		.final = is_final(e, segment),
+		.inherited = segment->inherited,
+		.remote = segment->remote,
 	};
 	segment_unlock(segment);
 }
