@@ -14,7 +14,7 @@ declare -A owners=(
 	['curl/.*|openssl/.*']="cloud cluster"
 	['expat\.h|ini\.h']="cloud"
 	['(fuse3/)?fuse(_.*)?\.h']="fs cmd bench e2e"
-	['yajl/.*']="cluster fs cmd"
+	['yajl/.*']="cloud cluster fs cmd"
 	['msgpack\.h|msgpack/.*']="fs cmd"
 	['check\.h']="tests"
 )
