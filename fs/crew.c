@@ -31,6 +31,7 @@ struct hand {
 	size_t scratch_size;
 	bool is_large;          /* its operation uses more than CREW_LARGE_SIZE of its buffers */
 	bool is_large_away;     /* and is counted in crew->large_away */
+	bool is_large_late;     /* and is counted in crew->large_late */
 	bool receiving;         /* counted in crew->receiving */
 	struct hand *next;      /* crew's lock */
 	struct hand *next_idle; /* crew's lock */
@@ -50,6 +51,8 @@ struct crew {
 	unsigned idle_count;  /* lock */
 	unsigned threads;     /* lock */
 	unsigned large_away;  /* lock */
+	unsigned large_late;  /* that asked for their buffer after they had left; lock */
+	pthread_cond_t large_late_less;
 	unsigned receiving;   /* lock */
 	bool ending;          /* lock */
 	int result;           /* lock */
@@ -65,6 +68,7 @@ int crew_new(const struct crew_options *options, struct crew **ret)
 		return -ENOMEM;
 	crew->options = *options;
 	pthread_mutex_init(&crew->lock, NULL);
+	pthread_cond_init(&crew->large_late_less, NULL);
 	sem_init(&crew->ended, 0, 0);
 	*ret = crew;
 	return 0;
@@ -76,6 +80,7 @@ void crew_free(struct crew *crew)
 		return;
 	invariant(crew->threads == 0);
 	sem_destroy(&crew->ended);
+	pthread_cond_destroy(&crew->large_late_less);
 	pthread_mutex_destroy(&crew->lock);
 	free(crew);
 }
@@ -89,6 +94,7 @@ void crew_stop(struct crew *crew)
 static void crew_dismiss(struct crew *crew)
 {
 	crew->ending = true;
+	(void)pthread_cond_broadcast(&crew->large_late_less);
 	for (struct hand *hand = crew->idle; hand; hand = hand->next_idle)
 		(void)sem_post(&hand->called);
 	crew->idle = NULL;
@@ -142,6 +148,11 @@ static bool hand_join(struct hand *hand)
 	if (hand->is_large_away)
 		crew->large_away--;
 	hand->is_large_away = false;
+	if (hand->is_large_late) {
+		crew->large_late--;
+		(void)pthread_cond_signal(&crew->large_late_less);
+	}
+	hand->is_large_late = false;
 	if (!ending && vacant) {
 		crew->receiving++;
 	} else if (!ending) {
@@ -287,12 +298,28 @@ void crew_leave(void)
 		(void)sem_post(&called->called);
 }
 
+/* A hand that has left waits for its turn without a buffer, and without holding up others. */
+static void hand_enter_large(struct hand *hand)
+{
+	struct crew *crew = hand->crew;
+	if (hand->is_large_late || hand->is_large_away)
+		return;
+	pthread_mutex_lock(&crew->lock);
+	while (crew->large_late >= CREW_LARGE_MAX && !crew->ending)
+		pthread_cond_wait(&crew->large_late_less, &crew->lock);
+	crew->large_late++;
+	hand->is_large_late = true;
+	pthread_mutex_unlock(&crew->lock);
+}
+
 void *crew_scratch(size_t size)
 {
 	struct hand *hand = hand_self;
 	invariant(hand);
-	if (size > CREW_LARGE_SIZE)
+	if (size > CREW_LARGE_SIZE && hand->receiving)
 		hand->is_large = true;
+	else if (size > CREW_LARGE_SIZE)
+		hand_enter_large(hand);
 	else
 		size = CREW_LARGE_SIZE;
 	if (size > hand->scratch_size) {
@@ -331,6 +358,7 @@ static void crew_wait(struct crew *crew)
 	crew->threads = 0;
 	crew->receiving = 0;
 	crew->large_away = 0;
+	crew->large_late = 0;
 }
 
 int crew_run(struct crew *crew, struct fuse_session *session)

@@ -6,7 +6,8 @@
  * as it is; if nobody would be left to receive, another thread takes the place. So what is fast
  * costs no handover, what is slow costs none either, and nothing that waits holds up others.
  *
- * At most CREW_THREADS_MAX operations wait at once, of large reads and writes 8; then requests stay
+ * At most CREW_THREADS_MAX operations wait at once, of large reads and writes 8 (and 8 reads from
+ * the cloud); then requests stay
  * in the kernel until one is done. What may wait for ever (flock) must not hold a thread: see
  * flock.h.
  */
@@ -17,7 +18,8 @@
 
 #include "base/attr.h"
 
-enum { CREW_THREADS_MAX = 96 };
+/* More than the kernel's requests in the background (max_background), which may all wait. */
+enum { CREW_THREADS_MAX = 320 };
 
 struct crew;
 struct fuse_session;
@@ -52,7 +54,8 @@ void crew_leave(void);
 
 /*
  * The calling thread's buffer, of at least SIZE bytes, until its operation ends. NULL without
- * memory. One of more than 64 KiB must be asked for before crew_leave().
+ * memory. What may wait for long, as for the cloud, asks for more than 64 KiB only after
+ * crew_leave(), and then waits here while too many others have such a buffer.
  */
 void *crew_scratch(size_t size);
 

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <fcntl.h>
 
+#include "engine/engine.h"
 #include "fs/crew.h"
 #include "fs/dispatch.h"
 #include "fs/flock.h"
@@ -26,6 +27,22 @@ void dispatch_open(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *info)
 		view->release(&call, opened.handle, info->flags);
 }
 
+/* A read that may go to the cloud holds up nobody there, and holds no memory before its turn. */
+static void leave_if_remote(struct call *call)
+{
+	enum node_kind kind = node_kind(call->id);
+	struct engine_segment_info info;
+
+	if (!call->fs->options.cloud || kind < NODE_SEGMENT || kind > NODE_ATOM_FRAME)
+		return;
+	struct engine_segment *segment = call_segment(call);
+	if (!segment)
+		return;
+	engine_segment_info(call->engine, segment, &info);
+	if (info.remote)
+		call_block(call);
+}
+
 void dispatch_read(fuse_req_t req, fuse_ino_t id, size_t size, off_t offset,
 		   struct fuse_file_info *info)
 {
@@ -36,6 +53,7 @@ void dispatch_read(fuse_req_t req, fuse_ino_t id, size_t size, off_t offset,
 
 	if (size > FS_SCRATCH_SIZE)
 		size = FS_SCRATCH_SIZE;
+	leave_if_remote(&call);
 	void *data = crew_scratch(size);
 	struct slice bytes = {.data = data, .size = 0};
 	int r = 0;
