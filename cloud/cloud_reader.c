@@ -22,18 +22,15 @@ static struct cloud_reader *reader_of(struct remote_reader *base)
 	return (struct cloud_reader *)base;
 }
 
-int reader_code(int r)
+int reader_fail(struct reterr *err, int r)
 {
-	switch (r) {
-	case -EAGAIN:
-		return -ETIMEDOUT;
-	case -EFBIG:
-	case -E2BIG:
-	case -EINVAL:
-		return -EBADMSG;
-	default:
-		return r;
-	}
+	if (r == -EAGAIN)
+		r = -ETIMEDOUT;
+	else if (r == -EFBIG || r == -E2BIG || r == -EINVAL)
+		r = -EBADMSG;
+	if (err)
+		err->code = r;
+	return r;
 }
 
 int reader_stopped(const struct cloud_reader *reader, struct reterr *err)
@@ -63,7 +60,7 @@ static int read_block(struct cloud_reader *reader, const struct place *place, vo
 	int r = block_cache_read(reader->cache, key, data, size, place->offset, &got, &head, err);
 	*ret_there = r == 0;
 	if (r < 0)
-		return reader_code(r);
+		return reader_fail(err, r);
 	if (got == 0)
 		return reterr_set(err, -ENOENT,
 				  "%s ends at byte %" PRIu64 ", byte %" PRIu64 " is nowhere", key,
@@ -85,8 +82,10 @@ static int nowhere(const struct place *place, struct reterr *err)
 static int read_place(struct cloud_reader *reader, const struct place *place, void *data,
 		      size_t size, size_t *ret, struct reterr *err)
 {
+	size_t before = 0;
+	int r = -ENOENT;
 	for (unsigned round = 0; round < ROUNDS; round++) {
-		int r = reader_stopped(reader, err);
+		r = reader_stopped(reader, err);
 		if (r < 0)
 			return r;
 		struct tail *tail = tail_find(reader, place);
@@ -100,14 +99,16 @@ static int read_place(struct cloud_reader *reader, const struct place *place, vo
 				return r;
 		}
 		r = tail_read(reader, tail, place, data, size, ret, err);
-		bool enough = r == 0 && (fresh || *ret == size);
+		/* Some of the deltas may have been gone already, for a block that we did not see. */
+		bool enough = r == 0 && (*ret == size || (fresh && *ret == before));
+		before = r == 0 ? *ret : 0;
 		if (!enough)
 			tail_forget(reader, tail);
 		tail_unref(reader, tail);
 		if (enough || (r < 0 && r != -ENOENT))
 			return r;
 	}
-	return nowhere(place, err);
+	return r == -ENOENT ? nowhere(place, err) : r;
 }
 
 static struct place place_of(const struct cloud_reader *reader, const struct uuid *segment,
@@ -157,7 +158,8 @@ static int block_head(struct cloud_reader *reader, const struct place *place,
 	(void)reader_block_key(place, key);
 	if (block_cache_head(reader->cache, key, ret))
 		return 0;
-	return reader_code(block_store_head(reader->store, key, ret, err));
+	int r = block_store_head(reader->store, key, ret, err);
+	return r < 0 ? reader_fail(err, r) : 0;
 }
 
 /* In one block or its deltas. 0; -ENODATA no frame begins there, at or before PLACE. */

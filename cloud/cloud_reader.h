@@ -66,8 +66,8 @@ struct place {
 
 /* ---- cloud_reader.c ---- */
 
-/* As remote_reader says it. */
-MUST_CHECK int reader_code(int r);
+/* The error R of a store as a remote_reader says it; ERR has the details. */
+MUST_CHECK int reader_fail(struct reterr *err, int r);
 MUST_CHECK int reader_stopped(const struct cloud_reader *reader, struct reterr *err);
 char *reader_block_key(const struct place *place, char key[static BLOCK_KEY_MAX + 1]);
 

@@ -65,6 +65,12 @@ static uint64_t tail_block(const struct cloud_reader *reader, const struct uuid 
 	return block;
 }
 
+/* The block that was read last. */
+static uint64_t last_block(const struct cloud_reader *reader, const struct stream *stream)
+{
+	return stream->next ? (stream->next - 1) / reader->block_size : 0;
+}
+
 struct blocks {
 	uint64_t from, to;
 };
@@ -73,7 +79,7 @@ struct blocks {
 static struct blocks advance(struct cloud_reader *reader, struct stream *stream, uint64_t offset,
 			     size_t size)
 {
-	uint64_t before = stream->next / reader->block_size;
+	uint64_t before = last_block(reader, stream);
 	uint64_t dense_min = reader->block_size / 4 < DENSE_MIN ? reader->block_size / 4
 								: DENSE_MIN;
 	stream->served += size;
@@ -82,7 +88,7 @@ static struct blocks advance(struct cloud_reader *reader, struct stream *stream,
 	if (stream->served < dense_min || stream->served < (stream->next - stream->start) / 2)
 		return (struct blocks){0};
 
-	uint64_t block = stream->next / reader->block_size;
+	uint64_t block = last_block(reader, stream);
 	if (stream->window == 0)
 		stream->window = WINDOW_FIRST;
 	else if (block > before)

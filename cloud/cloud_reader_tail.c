@@ -150,7 +150,7 @@ int tail_list(struct cloud_reader *reader, const struct place *place, struct tai
 		if (found.code && err)
 			*err = found;
 		tail_unref(reader, tail);
-		return reader_code(r);
+		return reader_fail(err, r);
 	}
 	if (tail->count)
 		remember(reader, tail);
@@ -183,7 +183,7 @@ static int read_delta(struct cloud_reader *reader, const struct tail *tail,
 	int r = block_cache_read(reader->cache, key, data, (size_t)(to - from), from - delta->from,
 				 &got, &head, err);
 	if (r < 0)
-		return reader_code(r);
+		return reader_fail(err, r);
 	if (head.size != delta->to - delta->from || got != to - from)
 		return reterr_set(err, -EBADMSG, "%s has %" PRIu64 " bytes: its name says another",
 				  key, head.size);
@@ -272,9 +272,9 @@ int tail_frame_before(struct cloud_reader *reader, const struct tail *tail,
 		(void)delta_key(tail, delta, key);
 		int r = 0;
 		if (!block_cache_head(reader->cache, key, &head))
-			r = reader_code(block_store_head(reader->store, key, &head, err));
+			r = block_store_head(reader->store, key, &head, err);
 		if (r < 0)
-			return r;
+			return reader_fail(err, r);
 		if (head.first_frame >= head.size || head.first_frame >= delta->to - delta->from)
 			continue;
 		uint64_t frame = delta->from + head.first_frame;

@@ -25,7 +25,8 @@ struct remote_reader_ops {
 	 * (RET) only where nothing further is known.
 	 * 0; -ENOENT nobody has the byte at OFFSET, though it must exist: damage, and ERR says what
 	 * was looked for; -EBADMSG what came is damaged; -ETIMEDOUT the place could not be reached
-	 * in time; -EACCES it refused; -ECANCELED STOP was called; -ENOMEM.
+	 * in time; -EACCES it refused; -EIO it failed, or the disk of what is kept of it; -ECANCELED
+	 * STOP was called; -ENOMEM.
 	 */
 	int (*read)(struct remote_reader *reader, const struct uuid *segment, void *data,
 		    size_t size, uint64_t offset, size_t *ret, struct reterr *err);
