@@ -95,7 +95,7 @@ int upload_record_chain(struct buf *record, const struct upload_chain *chain)
 	if (r == 0)
 		r = put_le32(record, chain->run_count);
 	for (unsigned i = 0; i < chain->run_count && r == 0; i++) {
-		const struct upload_run *run = &chain->runs[i];
+		const struct manifest_run *run = &chain->runs[i];
 		r = put_le64s(record, (const uint64_t[]){run->n, run->entries}, 2);
 		if (r == 0)
 			r = buf_append(record, run->hash.bytes, HASH_SIZE);
@@ -105,8 +105,10 @@ int upload_record_chain(struct buf *record, const struct upload_chain *chain)
 
 int upload_record_segment(struct buf *record, const struct upload_segment *s)
 {
+	/* What is being deleted may be left if we are killed now. */
+	uint64_t trash = s->trash < s->trash_sent ? s->trash : s->trash_sent;
 	const uint64_t values[] = {s->full,      s->tail_at, s->tail_to, s->intent_from,
-				   s->intent_to, s->trash,   s->listed,  s->listed_n};
+				   s->intent_to, trash,      s->listed,  s->listed_n};
 	uint8_t last[8] = {s->class, (uint8_t)((s->listed_ended ? FLAG_ENDED : 0) |
 					       (s->summed ? FLAG_SUMMED : 0))};
 	int r = put_header(record, ITEM_SEGMENT, SEGMENT_SIZE);
@@ -182,11 +184,11 @@ static int take_chain(struct slice *in, struct upload_chain *chain)
 		r = take_root(in, &chain->root);
 	if (r == 0)
 		r = slice_take_le32(in, &runs);
-	if (r == 0 && runs > UPLOAD_RUNS_MAX)
+	if (r == 0 && runs > MANIFEST_RUNS_MAX)
 		return -EBADMSG;
 	chain->run_count = runs;
 	for (unsigned i = 0; i < runs && r == 0; i++) {
-		struct upload_run *run = &chain->runs[i];
+		struct manifest_run *run = &chain->runs[i];
 		r = take_le64s(in, (uint64_t *const[]){&run->n, &run->entries}, 2);
 		if (r == 0)
 			r = take_bytes(in, run->hash.bytes, HASH_SIZE);
@@ -234,7 +236,7 @@ static int visit_chain(struct slice in, const struct upload_record_visitor *visi
 
 static int visit_segment(struct slice in, const struct upload_record_visitor *visitor)
 {
-	struct upload_segment segment = {.full = 0};
+	struct upload_segment segment = {.trash_sent = UPLOAD_NONE};
 	int r = take_segment(&in, &segment);
 	if (r < 0 || in.size > 0)
 		return -EBADMSG;

@@ -18,16 +18,8 @@
 #include "base/hash.h"
 #include "base/slice.h"
 #include "base/uuid.h"
+#include "cloud/manifest_chain.h"
 #include "cloud/upload_table.h"
-
-enum { UPLOAD_RUNS_MAX = 128 };
-
-/* A manifest whose list is longer than that of one round: others may begin from it. */
-struct upload_run {
-	uint64_t n;
-	struct hash hash;
-	uint64_t entries;
-};
 
 /* Our end of the chain of manifests. */
 struct upload_chain {
@@ -38,7 +30,7 @@ struct upload_chain {
 	uint64_t epoch;
 	struct source_root root;
 	unsigned run_count;
-	struct upload_run runs[UPLOAD_RUNS_MAX]; /* the full one first, newer ones behind it */
+	struct manifest_run runs[MANIFEST_RUNS_MAX]; /* the full one first, newer ones behind it */
 };
 
 /* Building a record: begin, items, end. All: 0; -ENOMEM; -EFBIG. RECORD's max is set by begin. */

@@ -79,7 +79,8 @@ int upload_table_add(struct upload_table *table, const struct uuid *uuid,
 		if (r < 0)
 			return r;
 		segment = &table->segments[table->count++];
-		*segment = (struct upload_segment){.uuid = *uuid, .trash = UPLOAD_NONE};
+		*segment = (struct upload_segment){
+			.uuid = *uuid, .trash = UPLOAD_NONE, .trash_sent = UPLOAD_NONE};
 		*slot_of(table, uuid) = (uint32_t)table->count;
 	}
 	*ret = segment;
@@ -96,9 +97,11 @@ void upload_table_wake(struct upload_table *table, struct upload_segment *segmen
 
 static bool at_rest(const struct upload_segment *s)
 {
-	if (s->trash != UPLOAD_NONE || s->intent_sent || s->sent_mask != 0)
+	if (s->trash != UPLOAD_NONE || s->trash_sent != UPLOAD_NONE || s->unsaved ||
+	    s->intent_sent || s->sent_mask != 0)
 		return false;
-	return !s->here || (s->listed_ended && upload_ended(s) && !upload_unlisted(s));
+	return !s->here || (s->listed_ended && upload_progress(s) == s->durable &&
+			    upload_ended(s) && !upload_unlisted(s));
 }
 
 void upload_table_settle(struct upload_table *table)
@@ -140,7 +143,8 @@ bool upload_ends_short(const struct upload_segment *s)
 
 bool upload_ended(const struct upload_segment *s)
 {
-	return s->final && (s->foreign ? upload_covered(s) : s->full) == s->durable;
+	bool by_deltas = s->foreign || s->inherited;
+	return s->here && s->final && (by_deltas ? upload_covered(s) : s->full) == s->durable;
 }
 
 uint64_t upload_progress(const struct upload_segment *s)
@@ -202,6 +206,14 @@ void upload_block_back(const struct upload_table *table, struct upload_segment *
 	s->sent_mask &= ~bit_of(table, s, position);
 }
 
+/* Deltas of the block at POSITION may be left, and a whole block takes or will take their place. */
+static void discard(struct upload_segment *s, uint64_t position)
+{
+	if (s->trash == UPLOAD_NONE || s->trash > position)
+		s->trash = position;
+	s->unsaved = true;
+}
+
 void upload_block_done(const struct upload_table *table, struct upload_segment *s,
 		       uint64_t position)
 {
@@ -212,10 +224,11 @@ void upload_block_done(const struct upload_table *table, struct upload_segment *
 		s->done_mask >>= 1;
 		s->sent_mask >>= 1;
 		/* Its deltas are superfluous from now on. */
-		if (s->tail_to > 0 && s->tail_at == at) {
-			if (s->trash == UPLOAD_NONE)
-				s->trash = at;
-			s->tail_to = 0;
+		if (s->tail_to > 0 && s->tail_at <= at) {
+			discard(s, s->tail_at);
+			s->tail_at = s->full;
+			if (s->tail_to <= s->full)
+				s->tail_to = 0;
 		}
 	}
 }
@@ -229,7 +242,7 @@ static uint64_t delta_from(const struct upload_segment *s, uint64_t position)
 bool upload_intend(const struct upload_table *table, struct upload_segment *s)
 {
 	uint64_t position = s->target - s->target % table->block_size;
-	if (!s->here || !s->pending || s->intent_to > 0 || s->broken_until_ms > 0 ||
+	if (!s->here || !s->pending || s->intent_to > 0 || s->broken ||
 	    upload_ends_short(s) || upload_progress(s) >= s->target)
 		return false;
 	uint64_t from = delta_from(s, position);
@@ -250,8 +263,8 @@ bool upload_next_delta(const struct upload_table *table, struct upload_segment *
 	uint64_t position = s->intent_from - s->intent_from % table->block_size;
 	if (position + table->block_size <= s->durable || upload_ends_short(s) ||
 	    s->intent_to <= upload_covered(s)) {
-		if (s->intent_tried && (s->trash == UPLOAD_NONE || s->trash > position))
-			s->trash = position;
+		if (s->intent_tried)
+			discard(s, position);
 		s->intent_to = 0;
 		return false;
 	}
@@ -266,8 +279,7 @@ void upload_delta_done(const struct upload_table *table, struct upload_segment *
 	s->intent_sent = false;
 	/* The block came first, out of a window that was under way. */
 	if (s->tail_at < s->full) {
-		if (s->trash == UPLOAD_NONE || s->trash > s->tail_at)
-			s->trash = s->tail_at;
+		discard(s, s->tail_at);
 		s->tail_to = 0;
 	}
 }

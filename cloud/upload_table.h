@@ -52,9 +52,11 @@ struct upload_segment {
 	bool intent_sent;   /* it is on its way */
 	bool intent_tried;  /* it may be in the place, whatever became of it */
 	uint64_t saved;     /* FULL as the journal has it */
+	uint64_t saved_next; /* ... as it has it when the record under way is there */
 	uint64_t doubt;     /* objects that begin below it may be there already: look first */
 	uint64_t trash;     /* deltas may be left of blocks from here to FULL; UPLOAD_NONE: none */
-	bool trash_busy;
+	uint64_t trash_sent; /* ... from here are being deleted; UPLOAD_NONE: none */
+	bool unsaved;       /* the journal is to know more of it */
 
 	/* What the newest confirmed manifest says, and which manifest said it. */
 	uint64_t listed, listed_n;
@@ -66,7 +68,8 @@ struct upload_segment {
 	bool pending;       /* it is not reached yet */
 
 	uint64_t behind_ms; /* since when bytes are not listed; 0: all are */
-	uint64_t broken_until_ms; /* it could not be read here: left alone until then; 0: sound */
+	bool broken;        /* it could not be read here, and is left alone ... */
+	uint64_t broken_until_ms; /* ... until then */
 	bool active;        /* in the table's list of those with something left to do */
 };
 
@@ -104,7 +107,9 @@ void upload_segment_see(struct upload_segment *segment, const struct source_segm
 uint64_t upload_covered(const struct upload_segment *segment);
 /* Its last block goes up short: it ended, and is not foreign. */
 bool upload_ends_short(const struct upload_segment *segment);
-/* Nothing more is to be put: it ended, and all of it is there. */
+/*
+ * It ended, and all of it is there: as blocks, but for one that another store ended or clients wrote.
+ */
 bool upload_ended(const struct upload_segment *segment);
 /* How far it got towards TARGET. */
 uint64_t upload_progress(const struct upload_segment *segment);
