@@ -3,12 +3,13 @@
 
 #include "cmd/args.h"
 #include "cmd/log.h"
+#include "cmd/ls_cloud.h"
 #include "cmd/print.h"
 #include "cmd/store.h"
 #include "cmd/verb.h"
 #include "cmd/where.h"
 
-enum listed { LIST_SEGMENTS, LIST_ATOMS, LIST_ROOTS };
+enum listed { LIST_SEGMENTS, LIST_ATOMS, LIST_ROOTS, LIST_CLOUD };
 
 struct ls {
 	const char *where;
@@ -32,8 +33,10 @@ static void take_word(struct argp_state *state, const char *word)
 		ls->what = LIST_ATOMS;
 	else if (strcmp(word, "roots") == 0)
 		ls->what = LIST_ROOTS;
+	else if (strcmp(word, "cloud") == 0)
+		ls->what = LIST_CLOUD;
 	else
-		argp_error(state, "segments, atoms or roots, not '%s'", word);
+		argp_error(state, "segments, atoms, roots or cloud, not '%s'", word);
 }
 
 static error_t parse_ls(int key, char *arg, struct argp_state *state)
@@ -104,6 +107,8 @@ static int list(struct ls *ls, struct where *where, struct reterr *err)
 		return where->ops->atoms(where, &ls->segment, on_atom, ls, err);
 	case LIST_ROOTS:
 		return list_roots(where, &ls->print, err);
+	case LIST_CLOUD:
+		break;
 	}
 	return 0;
 }
@@ -113,15 +118,19 @@ int verb_ls(int argc, char **argv)
 	static const struct argp argp = {
 		.options = ls_options,
 		.parser = parse_ls,
-		.args_doc = "WHERE [segments | atoms SEGMENT | roots]",
+		.args_doc = "WHERE [segments | atoms SEGMENT | roots | cloud]",
 		.doc = "List the segments of a store (UUID, state, length, durable bytes, last change), "
-		       "the atoms of one (pointer, size), or the roots that are kept.",
+		       "the atoms of one (pointer, size), the roots that are kept, or the objects in its "
+		       "cloud (size, last change, mark, whether it is in the cache, key).\v"
+		       "`cloud` asks the cloud for each object: a request that costs money.",
 	};
 	struct ls ls = {0};
 	struct reterr err = {0};
 	struct where *where;
 
 	args_parse(&argp, argc, argv, &ls);
+	if (ls.what == LIST_CLOUD)
+		return ls_cloud(ls.where, &ls.print);
 	int code = where_open_for("open", ls.where, WHERE_READ, &where);
 	if (code != EXIT_CODE_DONE)
 		return code;

@@ -2,13 +2,17 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "base/buf.h"
 #include "cmd/text.h"
 #include "cmd/where.h"
 #include "engine/engine.h"
+#include "fs/json_writer.h"
 #include "fs/root_text.h"
 #include "fs/utc.h"
+
+enum { MEMBER_SIZE_MAX = 64 << 10 };
 
 void print_begin(struct print *print)
 {
@@ -22,10 +26,22 @@ void print_end(struct print *print)
 		(void)fputs(print->any ? "\n]\n" : "]\n", stdout);
 }
 
-static void next_object(struct print *print)
+void print_next(struct print *print)
 {
 	(void)fputs(print->any ? ",\n" : "\n", stdout);
 	print->any = true;
+}
+
+void print_member(const char *name, const char *value)
+{
+	CLEANUP(buf_done) struct buf text = {.max = MEMBER_SIZE_MAX};
+	struct json_writer w = {.out = &text};
+
+	(void)printf(", \"%s\": ", name);
+	if (!value || json_string(&w, (struct slice){(const uint8_t *)value, strlen(value)}, false) < 0)
+		(void)fputs("null", stdout);
+	else
+		(void)fwrite(text.data, 1, text.size, stdout);
 }
 
 void print_segment(struct print *print, const struct where_segment *segment)
@@ -39,7 +55,7 @@ void print_segment(struct print *print, const struct where_segment *segment)
 			     segment->length, segment->durable, time);
 		return;
 	}
-	next_object(print);
+	print_next(print);
 	(void)printf("{\"segment\": \"%s\", \"state\": \"%s\", \"length\": %" PRIu64
 		     ", \"durable\": %" PRIu64 ", \"modified\": \"%s\"}",
 		     uuid, segment->state, segment->length, segment->durable, time);
@@ -55,7 +71,7 @@ void print_atom(struct print *print, const struct uuid *segment, uint64_t offset
 		(void)printf("%-50s %" PRIu64 "\n", text, size);
 		return;
 	}
-	next_object(print);
+	print_next(print);
 	(void)printf("{\"pointer\": \"%s\", \"offset\": %" PRIu64 ", \"size\": %" PRIu64 "}", text,
 		     offset, size);
 }
@@ -75,7 +91,7 @@ void print_root(struct print *print, const struct engine_root *root)
 	char time[UTC_TEXT_SIZE], pointer[TEXT_POINTER_LENGTH];
 
 	if (print->json) {
-		next_object(print);
+		print_next(print);
 		print_root_object(root);
 		return;
 	}

@@ -17,6 +17,7 @@
 #include "cmd/mountinfo.h"
 #include "cmd/options.h"
 #include "cmd/store.h"
+#include "cmd/store_cloud.h"
 #include "cmd/verb.h"
 #include "engine/engine.h"
 #include "fs/fs.h"
@@ -105,11 +106,15 @@ static int open_once(const struct serve *serve, struct store *ret, struct reterr
 		.segment_size_max = options->segment_size_max,
 		.cache_size_max = options->cache_size_max,
 		.report = report,
+		.take_over = options->take_over,
 	};
 	int r = store_disk(serve->store, options->memory_size, err, ret);
 	if (r < 0)
 		return r;
-	r = store_open(ret, &engine_options, err);
+	r = store_open_with_cloud(ret, serve->store, &options->settings, STORE_CLOUD_UPLOAD,
+				  &engine_options, err);
+	if (r == 0 && ret->cloud && !options->read_only && !store_is_memory(serve->store))
+		r = settings_remember(serve->store, &options->settings, err);
 	if (r < 0)
 		store_abandon(ret);
 	return r;
@@ -146,7 +151,15 @@ static void tell_state(const struct serve *serve, struct engine *engine)
 	engine_stats(engine, &stats);
 	if (stats.recovered)
 		log_info("'%s' was not closed cleanly: recovered", serve->store);
-	if (stats.read_only && !serve->options->read_only)
+	if (stats.clone && stats.read_only)
+		log_warning("'%s' is a clone and read-only: `protofs mount -o take_over` makes it the "
+			    "one that goes on, when the store that it was made of no longer does",
+			    serve->store);
+	else if (stats.copied && stats.read_only)
+		log_warning("'%s' was copied or moved and is read-only: `protofs mount -o take_over` "
+			    "makes it the one that goes on, if no other copy does",
+			    serve->store);
+	else if (stats.read_only && !serve->options->read_only)
 		log_warning("'%s' is mounted read-only: %s; unmount it and see `protofs fsck`",
 			    serve->store, stats.read_only_reason);
 }
@@ -186,7 +199,7 @@ static int serve_mounted(struct serve *serve, struct fs *fs, struct engine *engi
 	return r < 0 ? EXIT_CODE_FAILED : EXIT_CODE_DONE;
 }
 
-static int serve_engine(struct serve *serve, struct engine *engine)
+static int serve_engine(struct serve *serve, struct store *store)
 {
 	const struct options *options = serve->options;
 	const struct fs_options fs_options = {
@@ -208,8 +221,10 @@ static int serve_engine(struct serve *serve, struct engine *engine)
 		.spin_us = (unsigned)options->spin_us,
 		.blob_size_max = options->blob_size_max,
 		.read_ahead_size = options->read_ahead_size,
+		.cloud = store->cloud ? store_cloud_fs(store->cloud) : NULL,
 		.log = log_event,
 	};
+	struct engine *engine = store->engine;
 	struct reterr err = {0};
 	struct fs *fs;
 
@@ -245,9 +260,9 @@ int serve_run(struct serve *serve)
 	int r = open_store(serve, &store, &err);
 	if (r < 0) {
 		log_error("cannot mount '%s': %s", serve->store, store_why(&err, r));
-		return EXIT_CODE_FAILED;
+		return r == -EINVAL ? EXIT_CODE_USAGE : EXIT_CODE_FAILED;
 	}
-	int code = serve_engine(serve, store.engine);
+	int code = serve_engine(serve, &store);
 	r = store_close(&store, &err);
 	if (r < 0) {
 		log_error("'%s' was not closed cleanly: %s", serve->store, store_why(&err, r));

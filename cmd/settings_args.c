@@ -8,6 +8,13 @@
 const struct argp_option *settings_flags(struct settings_flags *flags,
 					 const struct argp_option *own, size_t count)
 {
+	return settings_flags_but(flags, own, count, "");
+}
+
+const struct argp_option *settings_flags_but(struct settings_flags *flags,
+					     const struct argp_option *own, size_t count,
+					     const char *but)
+{
 	const char *name, *argument, *help;
 	size_t n = 0;
 
@@ -16,6 +23,8 @@ const struct argp_option *settings_flags(struct settings_flags *flags,
 		flags->argp[n] = own[n];
 	for (size_t i = 0; settings_describe(i, &name, &argument, &help); i++) {
 		invariant(i < SETTINGS_FLAGS_MAX);
+		if (strcmp(name, but) == 0)
+			continue;
 		char *dashed = flags->names[i];
 		(void)strncpy(dashed, name, SETTINGS_FLAG_SIZE - 1);
 		for (char *c = dashed; *c; c++)

@@ -22,6 +22,10 @@ struct settings_flags {
 /* A table for argp: the COUNT options OWN, then the settings. It lies in FLAGS. */
 const struct argp_option *settings_flags(struct settings_flags *flags,
 					 const struct argp_option *own, size_t count);
+/* The same without the setting BUT, which the verb takes in another way. */
+const struct argp_option *settings_flags_but(struct settings_flags *flags,
+					     const struct argp_option *own, size_t count,
+					     const char *but);
 
 /* For the parser: 0, or ARGP_ERR_UNKNOWN if KEY is none of these. Wrong values end in argp_error. */
 error_t settings_flag(struct argp_state *state, int key, const char *value,

@@ -6,6 +6,8 @@
 #include <sys/stat.h>
 
 #include "cmd/io.h"
+#include "cmd/settings.h"
+#include "cmd/store_cloud.h"
 #include "engine/disk.h"
 #include "engine/engine.h"
 #include "engine/superblock.h"
@@ -150,19 +152,66 @@ int store_open(struct store *store, const struct engine_options *options, struct
 	return explain(r, &cause, err);
 }
 
+/* Under the store's lock: the cache lies in it. */
+static int add_cloud(struct store *store, const char *path, const struct settings *settings,
+		     const struct engine_options *options, struct reterr *err)
+{
+	struct store_geometry geometry;
+
+	int r = store_geometry(store, &geometry, err);
+	if (r == 0)
+		r = store_lock(store, !options->read_only, err);
+	if (r < 0)
+		return r;
+	const struct store_cloud_options cloud = {
+		.settings = settings,
+		.store = store_is_memory(path) ? NULL : path,
+		.block_size = geometry.block_size,
+		.node = geometry.node,
+		.read_only = options->read_only,
+		.report = options->report,
+		.report_arg = options->report_arg,
+	};
+	return store_cloud_new(&cloud, err, &store->cloud);
+}
+
+int store_open_with_cloud(struct store *store, const char *path, const struct settings *settings,
+			  enum store_cloud_use use, const struct engine_options *options,
+			  struct reterr *err)
+{
+	struct engine_options with = *options;
+
+	if (!settings->cloud)
+		return store_open(store, options, err);
+	int r = add_cloud(store, path, settings, options, err);
+	if (r == 0 && use != STORE_CLOUD_READ)
+		r = store_cloud_connect(store->cloud, err);
+	if (r < 0)
+		return r;
+	with.reader = store_cloud_reader(store->cloud);
+	r = store_open(store, &with, err);
+	if (r == 0 && use == STORE_CLOUD_UPLOAD)
+		r = store_cloud_start(store->cloud, store->engine, options->take_over, err);
+	return r;
+}
+
 int store_close(struct store *store, struct reterr *err)
 {
+	store_cloud_stop(store->cloud);
 	int r = engine_close(store->engine, err);
 	disk_free(store->disk);
+	store_cloud_free(store->cloud);
 	*store = (struct store){0};
 	return r;
 }
 
 void store_abandon(struct store *store)
 {
+	store_cloud_stop(store->cloud);
 	if (store->engine)
 		engine_abandon(store->engine);
 	disk_free(store->disk);
+	store_cloud_free(store->cloud);
 	*store = (struct store){0};
 }
 

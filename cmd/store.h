@@ -14,10 +14,13 @@ struct disk;
 struct engine;
 struct engine_format_options;
 struct engine_options;
+struct settings;
+struct store_cloud;
 
 struct store {
 	struct disk *disk;
-	struct engine *engine; /* NULL until store_open */
+	struct engine *engine;     /* NULL until store_open */
+	struct store_cloud *cloud; /* NULL: it has none, or nobody asked for it */
 };
 
 #define STORE_MEMORY_SIZE_DEFAULT ((uint64_t)1 << 30)
@@ -61,7 +64,23 @@ MUST_CHECK int store_lock(struct store *store, bool exclusive, struct reterr *er
 MUST_CHECK int store_open(struct store *store, const struct engine_options *options,
 			  struct reterr *err);
 
-/* Closes what is open; accepts a zeroed one. The error of engine_close. */
+/*
+ * The same with the store's cloud, if SETTINGS (borrowed until the store is closed) name one: bytes
+ * that are not on this disk are read from there. OPTIONS must be set; its reader is set here.
+ */
+enum store_cloud_use {
+	STORE_CLOUD_READ,   /* connected by the first read that needs it */
+	STORE_CLOUD_LOOK,   /* connected at once: what is wrong with it is an error here */
+	STORE_CLOUD_UPLOAD, /* and what it lacks is uploaded, unless the store is read-only */
+};
+MUST_CHECK int store_open_with_cloud(struct store *store, const char *path,
+				     const struct settings *settings, enum store_cloud_use use,
+				     const struct engine_options *options, struct reterr *err);
+
+/*
+ * Closes what is open; accepts a zeroed one. The error of engine_close. Nothing waits for the cloud:
+ * what is not uploaded yet is by the next mount.
+ */
 int store_close(struct store *store, struct reterr *err);
 void store_abandon(struct store *store);
 

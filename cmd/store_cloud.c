@@ -329,14 +329,18 @@ static uint64_t fs_safe_root(void *arg)
 	return stats.clone ? stats.roots_last : 0;
 }
 
-static int fs_flush(void *arg, uint64_t timeout_ms, struct reterr *err)
+int store_cloud_flush(struct store_cloud *cloud, uint64_t timeout_ms, struct reterr *err)
 {
-	struct store_cloud *cloud = arg;
 	if (!cloud->uploader)
 		return reterr_set(err, -EROFS,
 				  "this mount is read-only and uploads nothing to '%s'",
 				  cloud->options.settings->cloud);
 	return uploader_flush(cloud->uploader, timeout_ms, err);
+}
+
+static int fs_flush(void *arg, uint64_t timeout_ms, struct reterr *err)
+{
+	return store_cloud_flush(arg, timeout_ms, err);
 }
 
 static void fs_stop_waiting(void *arg)

@@ -65,6 +65,13 @@ bool store_cloud_cached(struct store_cloud *cloud, const char *key, char *ret_pa
 MUST_CHECK int store_cloud_start(struct store_cloud *cloud, struct engine *engine, bool take_over,
 				 struct reterr *err);
 
+/*
+ * Returns when all that was durable at the call is in the cloud. -ETIMEDOUT after TIMEOUT_MS
+ * (UINT64_MAX: never); -EROFS it never will be, or nothing is uploaded; -ECANCELED stopped.
+ */
+MUST_CHECK int store_cloud_flush(struct store_cloud *cloud, uint64_t timeout_ms,
+				 struct reterr *err);
+
 /* For the mount. Lives as long as CLOUD. */
 const struct fs_cloud *store_cloud_fs(struct store_cloud *cloud);
 

@@ -8,6 +8,7 @@
 #include <protofs/clock.h>
 
 #include "cmd/args.h"
+#include "cmd/flush.h"
 #include "cmd/log.h"
 #include "cmd/mountinfo.h"
 #include "cmd/store.h"
@@ -30,7 +31,7 @@ struct umount {
 };
 
 static const struct argp_option umount_options[] = {
-	{"flush", OPTION_FLUSH, NULL, 0, "Wait until everything is in the cloud", 0},
+	{"flush", OPTION_FLUSH, NULL, 0, "Wait until everything is in the cloud, then unmount", 0},
 	{"lazy", 'l', NULL, 0,
 	 "Unmount also if files are open: they are served until they are closed", 0},
 	{"wait", 'w', "TIME", 0, "How long to wait for the daemon (default 60s; 0: not at all)", 0},
@@ -148,18 +149,15 @@ int verb_umount(int argc, char **argv)
 	struct mountinfo mount;
 
 	args_parse(&argp, argc, argv, &umount);
-	if (umount.flush) {
-		log_error("cannot unmount '%s' with --flush: its store has no cloud to flush to",
-			  umount.mountpoint);
-		return EXIT_CODE_USAGE;
-	}
 	int r = find_mount(umount.mountpoint, &mount);
 	if (r < 0) {
 		log_error("cannot unmount '%s': %s", umount.mountpoint,
 			  r == -EINVAL ? "no store is mounted there" : strerror(-r));
 		return EXIT_CODE_FAILED;
 	}
-	int code = unmount(&umount, &mount);
+	int code = umount.flush ? flush_mount(mount.mountpoint) : EXIT_CODE_DONE;
+	if (code == EXIT_CODE_DONE)
+		code = unmount(&umount, &mount);
 	mountinfo_done(&mount);
 	return code;
 }

@@ -18,6 +18,7 @@ typedef int verb_fn(int argc, char **argv);
 verb_fn verb_backup;
 verb_fn verb_bench;
 verb_fn verb_cat;
+verb_fn verb_clone;
 verb_fn verb_fsck;
 verb_fn verb_init;
 verb_fn verb_ls;

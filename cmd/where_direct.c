@@ -11,6 +11,7 @@
 #include "cmd/io.h"
 #include "cmd/log.h"
 #include "cmd/progress.h"
+#include "cmd/settings.h"
 #include "cmd/source.h"
 #include "cmd/store.h"
 #include "cmd/text.h"
@@ -23,6 +24,7 @@ enum { CHUNK_SIZE = 1 << 20, ATOMS_BATCH = 512 };
 
 struct direct {
 	struct where where;
+	struct settings settings; /* that the store remembers */
 	struct store store;
 	struct engine *engine;
 	uint8_t *chunk; /* CHUNK_SIZE bytes */
@@ -33,12 +35,18 @@ static struct direct *direct_of(struct where *where)
 	return (struct direct *)where;
 }
 
+static void free_direct(struct direct *direct)
+{
+	settings_done(&direct->settings);
+	free(direct->chunk);
+	free(direct);
+}
+
 static int direct_close(struct where *where, struct reterr *err)
 {
 	struct direct *direct = direct_of(where);
 	int r = store_close(&direct->store, err);
-	free(direct->chunk);
-	free(direct);
+	free_direct(direct);
 	return r;
 }
 
@@ -438,31 +446,53 @@ static const struct where_ops direct_ops = {
 	.status = direct_status,
 };
 
-int where_direct_open(const char *path, enum where_access access, struct reterr *err,
-		      struct where **ret)
+/*
+ * What is put into a store that is to have it in its cloud is not done before it is there; else the
+ * cloud is only asked for what is not on the disk.
+ */
+static enum store_cloud_use cloud_use(const struct direct *direct, enum where_access access)
+{
+	return access == WHERE_WRITE && direct->settings.durability == DURABILITY_CLOUD
+		       ? STORE_CLOUD_UPLOAD
+		       : STORE_CLOUD_READ;
+}
+
+static int open_direct(struct direct *direct, const char *path, enum where_access access,
+		       struct reterr *err)
 {
 	/* A dangling root would be gone with this process: it is refused. */
 	const struct engine_options options = {
 		.read_only = access == WHERE_READ,
 		.strict_root = true,
 	};
-	struct direct *direct = calloc(1, sizeof(*direct));
-	int r = direct ? store_disk(path, 0, err, &direct->store) : -ENOMEM;
+	direct->chunk = io_alloc(CHUNK_SIZE);
+	if (!direct->chunk)
+		return reterr_set(err, -ENOMEM, "out of memory");
+	int r = store_disk(path, 0, err, &direct->store);
+	if (r < 0)
+		return r;
+	r = settings_resolve(path, &direct->settings, err);
+	if (r == 0)
+		r = store_open_with_cloud(&direct->store, path, &direct->settings,
+					  cloud_use(direct, access), &options, err);
+	if (r < 0)
+		store_abandon(&direct->store);
+	return r;
+}
 
-	if (r == 0) {
-		direct->chunk = io_alloc(CHUNK_SIZE);
-		r = direct->chunk ? store_open(&direct->store, &options, err) : -ENOMEM;
-	}
+int where_direct_open(const char *path, enum where_access access, struct reterr *err,
+		      struct where **ret)
+{
+	struct direct *direct = calloc(1, sizeof(*direct));
+	if (!direct)
+		return reterr_set(err, -ENOMEM, "out of memory");
+	direct->where.ops = &direct_ops;
+	int r = open_direct(direct, path, access, err);
 	if (r < 0) {
-		if (direct) {
-			disk_free(direct->store.disk);
-			free(direct->chunk);
-		}
-		free(direct);
+		free_direct(direct);
 		return r;
 	}
 	direct->engine = direct->store.engine;
-	direct->where.ops = &direct_ops;
 	*ret = &direct->where;
 	return 0;
 }

@@ -4,11 +4,13 @@
 # Options of a verb; those that take a value end with '='.
 _protofs_options() {
 	local common='--help --usage --verbose --quiet'
+	local cloud='--cloud= --durability= --upload-interval= --transfers= --bandwidth= --disk-max= --cache-max= --endpoint= --region= --virtual-host --profile= --credentials= --ca-bundle= --server-id='
 	case $1 in
-	init) echo "$common --block-size= --node= --durability=" ;;
+	init) echo "$common $cloud --block-size= --node=" ;;
+	clone) echo "$common ${cloud#* } --full --take-over --node= --json" ;;
 	mount)
-		echo "$common --foreground --allow-other --auto-unmount --blob-max= --cache-size=" \
-			"--debug --durability= --fence-root --flush-interval= --gid= --log=" \
+		echo "$common $cloud --foreground --allow-other --auto-unmount --blob-max= --cache-size=" \
+			"--debug --take-over --fence-root --flush-interval= --gid= --log=" \
 			"--noprotect --read-ahead= --receivers= --ro --segment-size= --size= --spin=" \
 			"--strict-root --uid="
 		;;
@@ -18,7 +20,7 @@ _protofs_options() {
 	ls | scrub) echo "$common --json" ;;
 	root) echo "$common --json --count= --expect=" ;;
 	status) echo "$common --json --watch --count=" ;;
-	fsck) echo "$common --deep --repair --json" ;;
+	fsck) echo "$common --cloud --deep --repair --json" ;;
 	backup) echo "$common --verify --json" ;;
 	restore) echo "$common --accept --json" ;;
 	prune) echo "$common --keep-roots= --yes --json" ;;
@@ -50,14 +52,14 @@ _protofs_mountpoints() {
 _protofs_words() {
 	local verb=$1 count=$2
 	case $verb:$count in
-	ls:2) echo 'segments atoms roots' ;;
+	ls:2) echo 'segments atoms roots cloud' ;;
 	root:2) echo 'show log set rollback' ;;
 	help:1) _protofs_verbs ;;
 	esac
 }
 
 _protofs_verbs() {
-	echo 'init mount umount put cat ls root status fsck scrub backup restore prune bench version'
+	echo 'init mount umount put cat ls root status fsck scrub backup restore clone prune bench version'
 }
 
 _protofs() {

@@ -3,7 +3,7 @@
 from lib import *
 
 VERBS = ("init", "mount", "umount", "put", "cat", "ls", "root", "status", "fsck", "scrub", "backup", "restore",
-         "prune", "bench", "version")
+         "clone", "prune", "bench", "version")
 
 
 def refused(*args, code=1, says=(), **kwargs):
