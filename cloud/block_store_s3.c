@@ -74,6 +74,15 @@ static int refuse(const struct request *request, int r, const char *why, struct 
 	return reterr_set(err, r, "%s %s: %s", request->call.method, request->call.what, why);
 }
 
+/* Any web server can say 200: what S3 has, it has an ETag of. */
+static int check_etag(const struct request *request, struct reterr *err)
+{
+	if (request->headers.etag[0] || request->headers.has_hash)
+		return 0;
+	return refuse(request, -EIO,
+		      "the reply has no ETag, as S3's would have: check the endpoint", err);
+}
+
 /* ---- put, replace ---- */
 
 static int put_object(struct s3_store *store, const char *key, const void *data, size_t size,
@@ -103,11 +112,7 @@ static int put_object(struct s3_store *store, const char *key, const void *data,
 	request.call.body_size = size;
 	r = request_do(&request, store, err);
 	*ret_error = request.error;
-	/* Any web server can say 200. */
-	if (r == 0 && !request.headers.etag[0])
-		return refuse(&request, -EIO,
-			      "the reply has no ETag, as S3's would have: check the endpoint", err);
-	return r;
+	return r < 0 ? r : check_etag(&request, err);
 }
 
 static int s3_head(struct block_store *base, const char *key, struct block_head *ret,
@@ -250,6 +255,8 @@ static int s3_get(struct block_store *base, const char *key, void *data, size_t 
 	r = request_do(&request, store, err);
 	if (body.refused)
 		return refuse(&request, r, body.refused, err);
+	if (r == 0)
+		r = check_etag(&request, err);
 	if (r < 0)
 		return r;
 
@@ -345,6 +352,8 @@ static int s3_get_range(struct block_store *base, const char *key, void *data, s
 		*ret = 0;
 		return 0;
 	}
+	if (r == 0)
+		r = check_etag(&request, err);
 	if (r < 0)
 		return r;
 	const char *why = judge_part(&request.headers, &body);
@@ -423,6 +432,8 @@ static int s3_head(struct block_store *base, const char *key, struct block_head 
 	r = request_do(&request, store, err);
 	if (r == -ENOENT)
 		return confirm_absence(store, key, err);
+	if (r == 0)
+		r = check_etag(&request, err);
 	if (r < 0)
 		return r;
 	if (!request.headers.has_length)

@@ -189,14 +189,15 @@ static size_t on_read(char *data, size_t size, size_t count, void *arg)
 	return size;
 }
 
-/* A kept connection that the server had closed: curl begins again on a fresh one. */
+/*
+ * A kept connection ended without a reply, and curl would begin again on a fresh one. But the body was
+ * sent, and may have taken effect: whoever calls must know that this attempt has failed.
+ */
 static int on_seek(void *arg, curl_off_t offset, int origin)
 {
-	struct exchange *exchange = arg;
-	if (origin != SEEK_SET || offset < 0 || (size_t)offset > exchange->request->body_size)
-		return CURL_SEEKFUNC_FAIL;
-	exchange->sent = (size_t)offset;
-	return CURL_SEEKFUNC_OK;
+	const struct exchange *exchange = arg;
+	bool untouched = exchange->sent == 0 && offset == 0 && origin == SEEK_SET;
+	return untouched ? CURL_SEEKFUNC_OK : CURL_SEEKFUNC_FAIL;
 }
 
 /* ---- Options: the first that fails is remembered, so that one look at the end is enough ---- */

@@ -17,6 +17,7 @@
 #define KEY "wal/" U "/00000000000000000000"
 #define KEY5 "wal/" U "/00000000000005242880"
 #define HASH_HELLO "b5e9c1ad071b3e7fc779cfaa5e523818" /* of "hello" */
+#define ETAG_ANY "ETag: \"x\"\n"
 #define ETAG_HELLO "ETag: \"5d41402abc4b2a76b9719d911017c592\"\n"
 
 #define ERROR_XML(code, more)                                                                      \
@@ -341,11 +342,31 @@ static int range(char *data, size_t size, uint64_t offset, size_t *got)
 	return block_store_get_range(store, KEY, data, size, offset, got, &err);
 }
 
+/* Any web server says 200. */
+START_TEST(replies_of_no_s3)
+{
+	OPEN({.head = "HTTP/1.1 200 OK\nContent-Length: 5\n", .body = "<html"},
+	     {.head = "HTTP/1.1 206 P\nContent-Length: 3\nContent-Range: bytes 0-2/5\n",
+	      .body = "<ht"},
+	     {.head = "HTTP/1.1 200 OK\nContent-Length: 5\n"});
+	struct block_head head;
+	char data[8];
+	size_t got;
+	ck_assert_int_eq(block_store_get(store, KEY, data, 8, &head, &err), -EIO);
+	ck_text("check the endpoint");
+	ck_assert_int_eq(range(data, 3, 0, &got), -EIO);
+	ck_text("check the endpoint");
+	ck_assert_int_eq(block_store_head(store, KEY, &head, &err), -EIO);
+	ck_text("check the endpoint");
+	done();
+}
+END_TEST
+
 START_TEST(ranges)
 {
-	OPEN({.head = "HTTP/1.1 206 P\nContent-Length: 3\nContent-Range: bytes 1-3/5\n",
+	OPEN({.head = "HTTP/1.1 206 P\n" ETAG_ANY "Content-Length: 3\nContent-Range: bytes 1-3/5\n",
 	      .body = "ell"},
-	     {.head = "HTTP/1.1 206 P\nContent-Length: 2\nContent-Range: bytes 3-4/5\n",
+	     {.head = "HTTP/1.1 206 P\n" ETAG_ANY "Content-Length: 2\nContent-Range: bytes 3-4/5\n",
 	      .body = "lo"},
 	     {.head = "HTTP/1.1 416 R\n", .body = ERROR_XML("InvalidRange", "")},
 	     {.head = "HTTP/1.1 404 N\n", .body = ERROR_XML("NoSuchKey", "")});
@@ -368,10 +389,14 @@ END_TEST
 
 START_TEST(ranges_of_a_server_that_knows_none)
 {
-	OPEN({.head = "HTTP/1.1 200 OK\nContent-Length: 5\n", .body = "hello", .piece = 1},
-	     {.head = "HTTP/1.1 200 OK\nContent-Length: 5\n", .body = "hello", .piece = 4},
-	     {.head = "HTTP/1.1 200 OK\nContent-Length: 5\n", .body = "hello"},
-	     {.head = "HTTP/1.1 200 OK\nContent-Length: 9\n", .body = "hello"});
+	OPEN({.head = "HTTP/1.1 200 OK\n" ETAG_ANY "Content-Length: 5\n",
+	      .body = "hello",
+	      .piece = 1},
+	     {.head = "HTTP/1.1 200 OK\n" ETAG_ANY "Content-Length: 5\n",
+	      .body = "hello",
+	      .piece = 4},
+	     {.head = "HTTP/1.1 200 OK\n" ETAG_ANY "Content-Length: 5\n", .body = "hello"},
+	     {.head = "HTTP/1.1 200 OK\n" ETAG_ANY "Content-Length: 9\n", .body = "hello"});
 	char data[16] = "";
 	size_t got;
 	ck_assert_int_eq(range(data, 3, 1, &got), 0);
@@ -431,10 +456,12 @@ START_TEST(a_head)
 {
 	OPEN({.head = "HTTP/1.1 200 OK\nContent-Length: 5\n" ETAG_HELLO
 		      "x-amz-meta-xxh3: " HASH_HELLO "\n"},
-	     {.head = "HTTP/1.1 200 OK\nContent-Length: 5\nx-amz-meta-xxh3: no\n"},
-	     {.head = "HTTP/1.1 200 OK\nContent-Length: 5\n", .body = "hello", .piece = 2},
-	     {.head = "HTTP/1.1 200 OK\nContent-Length: 99999999999\n"},
-	     {.head = "HTTP/1.1 200 OK\n"});
+	     {.head = "HTTP/1.1 200 OK\n" ETAG_ANY "Content-Length: 5\nx-amz-meta-xxh3: no\n"},
+	     {.head = "HTTP/1.1 200 OK\n" ETAG_ANY "Content-Length: 5\n",
+	      .body = "hello",
+	      .piece = 2},
+	     {.head = "HTTP/1.1 200 OK\n" ETAG_ANY "Content-Length: 99999999999\n"},
+	     {.head = "HTTP/1.1 200 OK\n" ETAG_ANY});
 	struct block_head head;
 	struct hash hash = hash_of("hello", 5);
 	ck_assert_int_eq(block_store_head(store, KEY, &head, &err), 0);
@@ -464,7 +491,7 @@ START_TEST(a_bucket_that_is_missing_is_no_missing_block)
 	     {.head = "HTTP/1.1 404 Not Found\n", .body = ERROR_XML("NoSuchBucket", "")},
 	     {.head = "HTTP/1.1 404 Not Found\n", .body = ERROR_XML("NoSuchBucket", "")},
 	     {.head = "HTTP/1.1 404 Not Found\n"},
-	     {.head = "HTTP/1.1 206 P\nContent-Length: 1\nContent-Range: bytes 0-0/5\n",
+	     {.head = "HTTP/1.1 206 P\n" ETAG_ANY "Content-Length: 1\nContent-Range: bytes 0-0/5\n",
 	      .body = "h"});
 	struct block_head head;
 	char data[8];
@@ -838,9 +865,9 @@ END_TEST
 
 static const struct script_reply memory_replies[] = {
 	{.head = "HTTP/1.1 412 P\n", .body = ERROR_XML("PreconditionFailed", "")},
-	{.head = "HTTP/1.1 200 OK\nContent-Length: 5\n", .body = "hello"},
-	{.head = "HTTP/1.1 200 OK\nContent-Length: 5\n"},
-	{.head = "HTTP/1.1 200 OK\nContent-Length: 5\n", .body = "hello"},
+	{.head = "HTTP/1.1 200 OK\n" ETAG_ANY "Content-Length: 5\n", .body = "hello"},
+	{.head = "HTTP/1.1 200 OK\n" ETAG_ANY "Content-Length: 5\n"},
+	{.head = "HTTP/1.1 200 OK\n" ETAG_ANY "Content-Length: 5\n", .body = "hello"},
 	{.head = LIST_HEAD, .body = PAGE("", ITEM(PRE KEY))},
 };
 
@@ -901,6 +928,7 @@ int main(void)
 	tcase_add_test(tcase, bodies_that_are_too_long_or_too_short);
 	tcase_add_test(tcase, an_error_page_is_never_data);
 	tcase_add_test(tcase, an_endless_error_page);
+	tcase_add_test(tcase, replies_of_no_s3);
 	tcase_add_test(tcase, ranges);
 	tcase_add_test(tcase, ranges_of_a_server_that_knows_none);
 	tcase_add_test(tcase, ranges_that_are_not_what_was_asked_for);
