@@ -265,7 +265,12 @@ static void set_connection(struct setup *setup, const struct http_curl *curl)
 	set_long(setup, CURLOPT_CONNECTTIMEOUT_MS, curl->connect_timeout_ms);
 	set_long(setup, CURLOPT_LOW_SPEED_LIMIT, STALL_BYTES);
 	set_long(setup, CURLOPT_LOW_SPEED_TIME, curl->stall_timeout_s);
-	set_long(setup, CURLOPT_BUFFERSIZE, RECEIVE_BUFFER_SIZE);
+	/*
+	 * Refused where curl still holds the buffer of a transfer that never got a connection, as its
+	 * name did not resolve. That buffer is as large.
+	 */
+	if (setup->code == CURLE_OK)
+		(void)curl_easy_setopt(setup->easy, CURLOPT_BUFFERSIZE, (long)RECEIVE_BUFFER_SIZE);
 #if LIBCURL_VERSION_NUM >= 0x075500
 	set_text(setup, CURLOPT_PROTOCOLS_STR, "http,https");
 #endif
