@@ -241,8 +241,8 @@ int cache_file_verify(int dir_fd, const struct cache_file *file)
 {
 	CLEANUP(close_fd) int fd = -1;
 	char name[CACHE_FILE_NAME_SIZE];
-	struct cache_file found;
-	struct hash hash;
+	struct cache_file found = {0};
+	struct hash hash = {0};
 	uint64_t used_ns;
 	int r = open_file(dir_fd, cache_file_name(file->key, name), &fd);
 	if (r == 0)
