@@ -160,8 +160,8 @@ static void tell_state(const struct serve *serve, struct engine *engine)
 			    "makes it the one that goes on, if no other copy does",
 			    serve->store);
 	else if (stats.read_only && !serve->options->read_only)
-		log_warning("'%s' is mounted read-only: %s; unmount it and see `protofs fsck`",
-			    serve->store, stats.read_only_reason);
+		log_warning("'%s' is mounted read-only: %s%s", serve->store, stats.read_only_reason,
+			    stats.damaged ? "; unmount it and see `protofs fsck`" : "");
 }
 
 /* From here on nobody looks at the terminal. */

@@ -518,6 +518,8 @@ struct engine_stats {
 	char read_only_reason[RETERR_TEXT_SIZE];
 };
 PROTOFS_API void engine_stats(struct engine *e, struct engine_stats *ret);
+/* 0, or -EROFS with the reason in ERR: what a write would be told now. No I/O. */
+PROTOFS_API MUST_CHECK int engine_check_writable(struct engine *e, struct reterr *err);
 
 /* ---- Check and repair ----------------------------------------------------------------------- */
 

@@ -315,7 +315,10 @@ int inbox_create(struct call *call, struct inbox *box, const char *text, mode_t 
 
 	if (strlen(text) >= INBOX_NAME_SIZE)
 		return -ENAMETOOLONG;
-	int r = box->options.allow ? box->options.allow(call, text) : 0;
+	/* Now, and not only when it is closed: shells look at no error of close(2). */
+	int r = engine_check_writable(call->engine, &call->err);
+	if (r == 0 && box->options.allow)
+		r = box->options.allow(call, text);
 	if (r < 0)
 		return r;
 	r = inbox_file_new(call, box, mode & ~call->umask, &file);

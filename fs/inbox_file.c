@@ -183,7 +183,9 @@ int inbox_file_setattr(struct call *call, const uint64_t *handle, const struct s
 int inbox_file_open(struct call *call, int flags, struct opened *ret)
 {
 	struct inbox_file *file = inbox_file_of(call->node);
-	int r = flags & O_TRUNC ? inbox_file_truncate(call, file, 0) : 0;
+	int r = writes(flags) ? engine_check_writable(call->engine, &call->err) : 0;
+	if (r == 0 && (flags & O_TRUNC))
+		r = inbox_file_truncate(call, file, 0);
 	if (r < 0)
 		return r;
 	inbox_file_opened(call, file, flags);

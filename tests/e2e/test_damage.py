@@ -256,6 +256,10 @@ def damage_before_the_end_of_an_open_part_is_no_torn_tail():
         check_in(name, said, "the mount names the segment")
         check_errno((errno.EROFS, errno.EIO), "a write to a damaged store", append, mnt / f"space/{new_uuid()}",
                     frame(b"x"))
+        # A shell looks at no error of close(2): the open must fail.
+        for inbox in ("atoms/in", "wal/in"):
+            check_errno(errno.EROFS, f"a new name in {inbox}", os.open, mnt / f"{inbox}/{name}",
+                        os.O_WRONLY | os.O_CREAT, 0o644)
         lost = Truth.compare_file(mnt / f"wal/{name}", data, "segment")
         check(lost, "the flipped byte went unnoticed")
         mnt.umount(code=None)
