@@ -55,15 +55,24 @@ BODY_MAX = 128 << 20
 SKEW_MAX_S = 900
 SENT_AT_ONCE = 64 << 10
 
-Seen = namedtuple("Seen", "number time connection kind bucket key headers received status sent fault")
-Request = namedtuple("Request", "number method path query params headers body bucket key kind")
+Request = namedtuple("Request", "method path query params headers body bucket key kind")
+
+
+class Seen:
+    """A request, from the moment that its header was read. STATUS is 0 until, and unless, it is answered."""
+
+    def __init__(self, number, connection, request, fault):
+        self.number, self.connection, self.time = number, connection, time.monotonic()
+        self.kind, self.bucket, self.key, self.headers = request.kind, request.bucket, request.key, request.headers
+        self.fault = fault.kind if fault else None
+        self.received = self.sent = self.status = 0  # bytes of bodies
 
 
 class Object:
-    def __init__(self, data, headers=None):
-        self.data = data
+    def __init__(self, data, headers=None, like=None):
+        self.data = like.data if like else data
         self.headers = dict(headers or {})  # content-type, x-amz-meta-*
-        self.etag = hashlib.md5(data).hexdigest()
+        self.etag = like.etag if like else hashlib.md5(data).hexdigest()
         self.modified = time.time()
 
 
@@ -97,7 +106,7 @@ class Refused(Exception):
     def __init__(self, status, code, message="", headers=None, more=""):
         super().__init__(code)
         body = (f'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>{escape(code)}</Code>'
-                f"<Message>{escape(message)}</Message>{more}<RequestId>fault-server</RequestId></Error>")
+                f"<Message>{escape(message)}</Message>{more}</Error>")
         self.answer = Answer(status, body.encode(), headers)
 
 
@@ -111,7 +120,7 @@ class Gone(Exception):
 
 class FaultServer:
     def __init__(self, tls=None, seed=0, access_key="fault-access", secret_key="fault-secret/with+signs=",
-                 region="us-east-1"):
+                 region="us-east-1", share=False):
         self.access_key, self.secret_key, self.region = access_key, secret_key, region
         self.tokens = {access_key: (secret_key, None)}  # access key -> (secret, session token or None)
         self.expired = set()      # access keys, or session tokens
@@ -119,6 +128,7 @@ class FaultServer:
         self.conditional = True   # False: 501 to If-None-Match
         self.clock_offset_s = 0   # of this server's clock
         self.page_max = 1000      # entries of a listing
+        self.shared = {} if share else None  # payload hash -> Object: equal bodies take memory once
         self.seen = []
         self.complaints = []
         self.connections = 0
@@ -270,10 +280,11 @@ class FaultServer:
         with self._lock:
             return next((fault for fault in self._faults if fault.strikes(request, self._rng)), None)
 
-    def note(self, request, connection, status, sent, fault):
+    def note(self, connection, request, fault):
         with self._lock:
-            self.seen.append(Seen(len(self.seen), time.monotonic(), connection, request.kind, request.bucket, request.key,
-                                  request.headers, len(request.body), status, sent, fault.kind if fault else None))
+            seen = Seen(len(self.seen), connection, request, fault)
+            self.seen.append(seen)
+            return seen
 
     def wait(self, seconds):
         """Sleeps, but not beyond the server's end."""
@@ -287,7 +298,7 @@ class Connection:
     def __init__(self, server, sock, number):
         self.server, self.sock, self.number = server, sock, number
         self.file = sock.makefile("rb")
-        self.request = self.fault = None
+        self.request = self.fault = self.seen = None
 
     # ---- HTTP
 
@@ -300,9 +311,6 @@ class Connection:
                 answer = self.answer()
             except Refused as refused:
                 answer = refused.answer
-            except Gone:
-                self.server.note(self.request, self.number, 0, 0, self.fault)
-                raise
             self.reply(answer)
             if self.fault and self.fault.kind == "unkeep":
                 raise Gone()
@@ -325,9 +333,11 @@ class Connection:
             headers[name.lower()] = value.strip()
         self.request = self.parse(method, target, headers)
         self.fault = self.server.pick(self.request)
+        self.seen = self.server.note(self.number, self.request, self.fault)
         if headers.get("expect", "").lower() == "100-continue":
             self.sock.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
         self.request = self.request._replace(body=self.read_body(headers))
+        self.seen.received = len(self.request.body)
         return True
 
     def parse(self, method, target, headers):
@@ -342,7 +352,7 @@ class Connection:
         kind = method if method in KINDS and key else "OTHER"
         if method == "GET" and not key:
             kind = "LIST"
-        return Request(self.server.mark(), method, path, query, params, headers, b"", bucket, key, kind)
+        return Request(method, path, query, params, headers, b"", bucket, key, kind)
 
     def read_body(self, headers):
         if "transfer-encoding" in headers:
@@ -353,7 +363,6 @@ class Connection:
             raise Gone(reset=True)
         if self.fault and self.fault.kind == "stall":
             self.file.read(min(size, self.fault.args.get("at", 0)))
-            self.server.note(self.request, self.number, 0, 0, self.fault)
             self.server.wait(self.fault.args["seconds"])
             raise Gone(reset=True)
         body = self.file.read(size)
@@ -364,14 +373,14 @@ class Connection:
     def reply(self, answer):
         fault = self.fault
         headers = {"date": email.utils.formatdate(self.server.now(), usegmt=True), "server": "faults",
-                   "x-amz-request-id": f"request-{self.request.number}", "content-length": str(len(answer.body))}
+                   "x-amz-request-id": f"request-{self.seen.number}", "content-length": str(len(answer.body))}
         headers |= answer.headers
         status = {200: "OK", 204: "No Content", 206: "Partial Content"}.get(answer.status, "Whatever")
         head = f"HTTP/1.1 {answer.status} {status}\r\n" + "".join(f"{k}: {v}\r\n" for k, v in headers.items()) + "\r\n"
         body = b"" if self.request.method == "HEAD" or answer.status == 204 else answer.body
         kind = fault.kind if fault else None
         end = min(len(body), fault.args["at"]) if kind == "cut" else len(body)
-        self.server.note(self.request, self.number, answer.status, end, fault)
+        self.seen.status, self.seen.sent = answer.status, end
         self.sock.sendall(head.encode("latin-1"))
         if kind == "drip":
             self.send_slowly(body, fault.args.get("at", 0), fault.args["rate"])
@@ -574,7 +583,11 @@ def put_object(server, request, objects):
         if request.key in objects:
             raise Refused(412, "PreconditionFailed", "there is one")
     kept = {k: v for k, v in request.headers.items() if k.startswith("x-amz-meta-") or k == "content-type"}
-    objects[request.key] = made = Object(request.body, kept)
+    payload_hash = request.headers["x-amz-content-sha256"]  # it is right, or we would not be here
+    made = Object(request.body, kept, server.shared.get(payload_hash) if server.shared is not None else None)
+    objects[request.key] = made
+    if server.shared is not None:
+        server.shared.setdefault(payload_hash, made)
     return Answer(200, b"", {"etag": f'"{made.etag}"'})
 
 

@@ -310,8 +310,13 @@ rgw dns name = localhost
     def stop_gateway(self):
         """Nobody listens any more; what is stored stays."""
         process = self.processes.pop("rgw")
-        process.kill()
-        process.wait()
+        # Not by a kill: whatever changes buckets would wait 30 s for what the dead one had watched.
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
     @contextlib.contextmanager
     def brown_out(self):
