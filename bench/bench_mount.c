@@ -2,6 +2,7 @@
  * bench_mount: small operations through a mount, against the file system below and the null one.
  *
  *   bench_mount append --ours MNT/space --base DIR     append 4 KiB + fsync
+ *   bench_mount commits --ours MNT/space               the same on the mount alone
  *   bench_mount publish --ours MNT/space --base DIR    ProtoDB's whole publish sequence
  *   bench_mount publish-pages ...                      the same, reading the root's segment each time
  *   bench_mount write-publish ...                      the same, each with an atom appended before
@@ -67,6 +68,20 @@ static int run_append(const struct options *options)
 		r = batch_run(&plan, sides, ARRAY_SIZE(sides));
 	raw_append_close(&ours);
 	raw_append_close(&base);
+	return r;
+}
+
+static int run_commits(const struct options *options)
+{
+	struct raw_append ours = {.count = 0};
+	struct batch_plan plan = {
+		.row = "commits", .rounds = options->rounds, .batch_ms = options->batch_ms};
+	const struct batch_side side = {.name = "mount", .op = raw_append_write, .arg = &ours};
+
+	int r = open_segment(options->path_ours, &ours);
+	if (r == 0)
+		r = batch_run(&plan, &side, 1);
+	raw_append_close(&ours);
 	return r;
 }
 
@@ -241,6 +256,7 @@ static int run_atoms(const struct options *options)
 int main(int argc, char **argv)
 {
 	static const struct verb verbs[] = {{"append", run_append},
+					    {"commits", run_commits},
 					    {"publish", run_publish},
 					    {"publish-pages", run_publish_pages},
 					    {"write-publish", run_write_publish},

@@ -34,12 +34,12 @@ def is_mounted(path):
         return any(line.split()[4] == wanted for line in lines)
 
 
-def wait_for(condition, what, timeout_s):
+def wait_for(condition, what, timeout_s, interval_s=0.002):
     end = time.monotonic() + timeout_s
     while not condition():
         if time.monotonic() > end:
             raise BenchError(f"{what}: not within {timeout_s} s")
-        time.sleep(0.002)
+        time.sleep(interval_s)
 
 
 @contextlib.contextmanager
@@ -54,15 +54,15 @@ def scratch(parent):
 
 
 @contextlib.contextmanager
-def mounted(command, mountpoint):
+def mounted(command, mountpoint, env=None):
     """
     Starts COMMAND, a FUSE daemon in the foreground, waits for its mount, and unmounts it at the end.
-    Yields its process id.
+    Yields its process id. ENV is its environment (None: ours).
     """
     mountpoint.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile("w+") as log:
         daemon = subprocess.Popen([str(word) for word in command], stdin=subprocess.DEVNULL,
-                                  stdout=log, stderr=log)
+                                  stdout=log, stderr=log, env=env)
         try:
             wait_for(lambda: is_mounted(mountpoint) or daemon.poll() is not None,
                      f"mount of {mountpoint}", START_TIMEOUT_S)

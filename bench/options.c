@@ -24,7 +24,7 @@ static int take_number(struct options *options, int c, const char *text)
 {
 	uint64_t value;
 
-	if (parse_number(text, 1, (uint64_t)1 << 48, &value) < 0)
+	if (parse_number(text, c == 'n' ? 0 : 1, (uint64_t)1 << 48, &value) < 0)
 		return -EINVAL;
 	switch (c) {
 	case 'n':
@@ -32,6 +32,9 @@ static int take_number(struct options *options, int c, const char *text)
 		return 0;
 	case 's':
 		options->size = value;
+		return 0;
+	case 'R':
+		options->rate = value;
 		return 0;
 	default:
 		break;
@@ -68,6 +71,9 @@ static int take(struct options *options, int c, const char *text)
 	case 'e':
 		options->path_base = text;
 		return 0;
+	case 'B':
+		options->bucket = text;
+		return 0;
 	case '?':
 		return -EINVAL;
 	default:
@@ -89,6 +95,8 @@ static int parse(int argc, char **argv, struct options *ret)
 		{"threads", required_argument, NULL, 'j'},
 		{"count", required_argument, NULL, 'n'},
 		{"size", required_argument, NULL, 's'},
+		{"bucket", required_argument, NULL, 'B'},
+		{"rate", required_argument, NULL, 'R'},
 		{NULL, 0, NULL, 0},
 	};
 	int c;
@@ -106,7 +114,7 @@ static int usage(const char *program, const struct verb *verbs, size_t count)
 		      "usage: %s VERB [--dir DIR] [--rounds N] [--batch-ms N] [--threads N] "
 		      "[--count N] [--size BYTES]\n"
 		      "       [--mount DIR] [--null DIR] [--store DIR] [--ours PATH] "
-		      "[--base PATH]\nVERB:",
+		      "[--base PATH] [--bucket NAME] [--rate BYTES]\nVERB:",
 		      program);
 	for (size_t i = 0; i < count; i++)
 		(void)fprintf(stderr, " %s", verbs[i].name);

@@ -13,8 +13,10 @@ struct options {
 	const char *null;                  /* a mounted nullfs */
 	const char *store;                 /* the directory beneath the mount */
 	const char *path_ours, *path_base; /* for rows that compare two paths */
+	const char *bucket;                /* of the S3 server in the environment */
 	unsigned rounds, batch_ms, threads;
 	uint64_t count, size;
+	uint64_t rate; /* bytes a second; 0: no limit */
 };
 
 struct verb {

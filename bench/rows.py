@@ -29,9 +29,9 @@ class Bench:
     batch_ms: int
     scale: str      # "quick", "default", "long"
 
-    def program(self, name, verb, *args, rounds=None, pinned=False):
+    def program(self, name, verb, *args, rounds=None, pinned=False, env=None):
         text = mounts.run(self.bin / name, verb, "--rounds", rounds or self.rounds,
-                          "--batch-ms", self.batch_ms, *args,
+                          "--batch-ms", self.batch_ms, *args, env=env,
                           preexec_fn=mounts.pin_self if pinned else None)
         return report.parse_samples(text)
 

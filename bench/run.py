@@ -17,9 +17,12 @@ from pathlib import Path
 import mounts
 import report
 import rows
+import rows_cloud
 
 TOP = Path(__file__).resolve().parent.parent
 TMPFS = ("tmpfs", "ramfs")
+GROUPS = rows.GROUPS | rows_cloud.GROUPS
+SETS = {"local": list(rows.GROUPS), "cloud": list(rows_cloud.GROUPS)}
 
 
 def parse_args():
@@ -33,11 +36,13 @@ def parse_args():
     parser.add_argument("--check", action="store_true",
                         help="exit 1 if a row misses what is wanted of it")
     parser.add_argument("rows", metavar="ROW", nargs="*",
-                        help="only these groups: " + ", ".join(rows.GROUPS))
+                        help="only these groups (default: local): "
+                             f"{', '.join(GROUPS)}; or all that are {' or '.join(SETS)}")
     args = parser.parse_args()
-    unknown = [name for name in args.rows if name not in rows.GROUPS]
+    args.rows = [row for name in args.rows or ["local"] for row in SETS.get(name, [name])]
+    unknown = [name for name in args.rows if name not in GROUPS]
     if unknown:
-        parser.error(f"no such row: {', '.join(unknown)} (there are {', '.join(rows.GROUPS)})")
+        parser.error(f"no such row: {', '.join(unknown)} (there are {', '.join([*SETS, *GROUPS])})")
     return args
 
 
@@ -60,7 +65,7 @@ def make_bench(args):
 
 def measure(bench, name):
     try:
-        return rows.GROUPS[name](bench)
+        return GROUPS[name](bench)
     except (mounts.BenchError, OSError, subprocess.SubprocessError, StopIteration) as error:
         return [report.Result(name, "", "", error=str(error) or type(error).__name__)]
 
@@ -80,7 +85,7 @@ def main():
               "no row means anything; choose a directory on a disk with --dir", file=sys.stderr)
         return 2
     results = []
-    for name in args.rows or rows.GROUPS:
+    for name in args.rows:
         print(f"# {name} ...", file=sys.stderr, flush=True)
         results += measure(bench, name)
     about["load_average_after"] = os.getloadavg()[0]
