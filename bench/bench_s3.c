@@ -200,7 +200,7 @@ static int run_get(const struct options *options)
 struct load {
 	struct side side;
 	struct bare_s3 bare;
-	double start;      /* when the first block may go */
+	double start;        /* when the first block may go */
 	double seconds_each; /* that a block takes at the wanted rate; 0: no limit */
 	char (*keys)[KEY_SIZE];
 	uint64_t key_count;
