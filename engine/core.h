@@ -213,8 +213,6 @@ void engine_report(struct engine *e, const struct reterr *event);
 void engine_turn_read_only(struct engine *e, const struct reterr *reason);
 /* The same, and the store is damaged, which only `protofs fsck --repair` changes. */
 void engine_note_damage(struct engine *e, const struct reterr *what);
-/* 0, or -EROFS with the reason in ERR. */
-MUST_CHECK int engine_check_writable(struct engine *e, struct reterr *err);
 
 /* ---- identity.c: whose store this is --------------------------------------------------------- */
 
@@ -393,6 +391,12 @@ void reserve_close(struct engine *e);
  * held.
  */
 MUST_CHECK int segment_load_frames(struct engine_segment *segment, struct reterr *err);
+/*
+ * What the stream's frames are like behind a sealed part, by its table and at most 8 bytes of it.
+ * LAST is where whole frames end if none begins in the part.
+ */
+MUST_CHECK int segment_frames_behind(struct engine_segment *segment, const struct sealed *sealed,
+				     uint64_t last, struct frame_scan *ret, struct reterr *err);
 /*
  * The open part took over what OLD, which it follows, had accepted: notes the frames in it. No lock
  * held, owns APPENDING.

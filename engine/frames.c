@@ -263,45 +263,81 @@ void segment_note_frames(struct engine_segment *segment, const struct wal *old)
 	}
 }
 
-int segment_load_frames(struct engine_segment *segment, struct reterr *err)
+int segment_frames_behind(struct engine_segment *segment, const struct sealed *sealed,
+			  uint64_t last, struct frame_scan *ret, struct reterr *err)
 {
-	uint8_t header[ENGINE_FRAME_HEADER_SIZE];
-	struct frame_scan scan;
+	const struct sealed_header *header = &sealed->header;
+	uint8_t carry[ENGINE_FRAME_HEADER_SIZE] = {0};
+	uint64_t end = header->start + header->length;
 	size_t got = 0;
 
+	if (last > end)
+		return reterr_set(err, -EBADMSG,
+				  "whole frames are said to end at byte %" PRIu64
+				  ", behind the end of the part at %" PRIu64,
+				  last, header->start);
+	if (header->frames_bad) {
+		/* Where a part begins its frames may have ended in one before. */
+		frame_scan_init(ret, end, end, NULL);
+		ret->current = ret->next =
+			header->frames_next == header->start ? last : header->frames_next;
+		ret->bad = true;
+		return 0;
+	}
+	if (header->frames_next < end) {
+		size_t size = (size_t)(end - header->frames_next);
+		int r = engine_read(segment->engine, segment, carry, size, header->frames_next, 0,
+				    &got, err);
+		if (r < 0 || got != size)
+			return r < 0 ? r : -EIO;
+	}
+	int r = sealed_last_frame(sealed, &last);
+	if (r < 0 && r != -ENOENT)
+		return r;
+	frame_scan_init(ret, end, header->frames_next, carry);
+	if (header->frames_next > end) /* it is not whole yet */
+		ret->current = last;
+	return 0;
+}
+
+/* From the table of the last part: most of its bytes may be elsewhere. */
+int segment_load_frames(struct engine_segment *segment, struct reterr *err)
+{
+	struct engine *e = segment->engine;
+	struct frame_scan scan;
+	struct sealed *sealed;
+
+	int r = segment_load_parts(segment, err);
+	if (r < 0)
+		return r;
 	segment_lock(segment);
 	bool known = segment->frames_known;
-	uint64_t length = segment->length;
-	uint64_t at = segment->frames_end;
+	uint64_t last = segment->frames_end;
+	struct part *part = segment->part_count ? segment->parts[segment->part_count - 1] : NULL;
+	if (part)
+		part_ref(part);
 	segment_unlock(segment);
-	if (known)
-		return 0;
 
-	size_t want = length - at < sizeof(header) ? (size_t)(length - at) : sizeof(header);
-	int r = engine_read(segment->engine, segment, header, want, at, 0, &got, err);
-	if (r < 0 || got != want)
-		return r < 0 ? r : -EIO;
-	frame_scan_init(&scan, want < sizeof(header) ? length : at, at, header);
-	if (want == sizeof(header)) {
-		uint64_t size;
-		uint8_t format;
-		struct slice in = {.data = header, .size = sizeof(header)};
-		if (frame_header_take(&in, &size, &format) < 0)
-			scan.bad = true;
-		else
-			scan.next = at + ENGINE_FRAME_HEADER_SIZE + size;
-		scan.position = length;
-		if (!scan.bad && scan.next <= length)
-			return reterr_set(err, -EBADMSG,
-					  "the catalogue says that a whole frame at byte %" PRIu64
-					  " is not whole",
-					  at);
+	frame_scan_init(&scan, 0, 0, NULL);
+	if (!known && part) {
+		invariant(!part->wal && !part->bare);
+		r = part_acquire_sealed(e, &segment->uuid, part, err, &sealed);
+		if (r == 0) {
+			r = segment_frames_behind(segment, sealed, last, &scan, err);
+			part_release_sealed(e, part, sealed);
+		}
+		if (r == 0 && frame_scan_end(&scan) != last)
+			r = reterr_set(err, -EBADMSG,
+				       "the catalogue says that whole frames end at byte %" PRIu64
+				       ", the last part's table %" PRIu64,
+				       last, frame_scan_end(&scan));
 	}
+	part_unref(part);
 	segment_lock(segment);
-	if (!segment->frames_known) {
+	if (r == 0 && !segment->frames_known) {
 		segment->frames = scan;
 		segment->frames_known = true;
 	}
 	segment_unlock(segment);
-	return 0;
+	return r;
 }

@@ -53,35 +53,6 @@ static int adopt(struct engine_segment *segment, uint64_t start, uint64_t end, s
 	return r;
 }
 
-/* What the stream's frames are like behind a sealed part. */
-static int frames_behind(struct engine_segment *segment, const struct sealed *sealed)
-{
-	const struct sealed_header *header = &sealed->header;
-	uint64_t last = segment->frames.current; /* the last frame that begins in what there is */
-	uint8_t carry[ENGINE_FRAME_HEADER_SIZE] = {0};
-	uint64_t end = header->start + header->length;
-	size_t got = 0;
-	int r = 0;
-
-	if (header->frames_bad) {
-		frame_scan_init(&segment->frames, end, end, NULL);
-		segment->frames.current = segment->frames.next = header->frames_next;
-		segment->frames.bad = true;
-		return 0;
-	}
-	if (header->frames_next < end)
-		r = engine_read(segment->engine, segment, carry,
-				(size_t)(end - header->frames_next), header->frames_next, 0, &got,
-				NULL);
-	if (r < 0)
-		return r;
-	r = sealed_last_frame(sealed, &last);
-	frame_scan_init(&segment->frames, end, header->frames_next, carry);
-	if (header->frames_next > end) /* it is not whole yet */
-		segment->frames.current = last;
-	return r == -ENOENT ? 0 : r;
-}
-
 /*
  * Nothing is fetched from elsewhere here: the network may not be up. What the frames need of a part
  * that is not here is read when somebody asks; a part that can be followed by an open one keeps its
@@ -92,10 +63,13 @@ static int adopt_sealed(struct engine_segment *segment, const struct sealed *sea
 	const struct sealed_header *header = &sealed->header;
 	uint64_t end = header->start + header->length;
 
+	uint64_t last = frame_scan_end(&segment->frames);
 	int r = adopt(segment, header->start, end, NULL, remote);
 	segment->frames_known = !(remote && header->frames_next < end);
 	segment->frames_end = header->frames_next;
-	return r < 0 || !segment->frames_known ? r : frames_behind(segment, sealed);
+	if (r < 0 || !segment->frames_known)
+		return r;
+	return segment_frames_behind(segment, sealed, last, &segment->frames, NULL);
 }
 
 static int damage_at(struct engine_segment *segment, uint64_t at, const char *why)
