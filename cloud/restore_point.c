@@ -107,6 +107,8 @@ static int take_delta(struct cover *c, const char *text, const struct block_key 
 	if (size != key->to - key->from || key->to > c->block_size ||
 	    key->position % c->block_size != 0)
 		return bad_size(c, text, size);
+	if (key->position < c->coverage.deltas)
+		c->coverage.deltas = key->position;
 	/* A block that covers all of it has the last word. */
 	if (key->position + key->to <= c->coverage.blocks)
 		return 0;
@@ -158,7 +160,7 @@ static int cover_segment(struct cover *c)
 	(void)snprintf(prefix, sizeof(prefix), "wal/%s/", uuid_format(&c->said->uuid, uuid));
 	/* While it is listed, a block may come in the place of deltas that go. */
 	for (unsigned look = 0; look < LOOKS_MAX; look++) {
-		c->coverage = (struct restore_coverage){.length = 0};
+		c->coverage = (struct restore_coverage){.deltas = UINT64_MAX};
 		c->delta = (struct block_key){.to = 0};
 		int r = block_store_list(c->store, prefix, "", take_object, c, c->err);
 		if (r < 0)
@@ -192,7 +194,7 @@ static void enter(struct walk *w, const struct chain_segment *found)
 		return;
 	w->current = (size_t)(found - w->chain->segments);
 	w->cover.said = &found->segment;
-	w->cover.coverage = (struct restore_coverage){.length = 0};
+	w->cover.coverage = (struct restore_coverage){.deltas = UINT64_MAX};
 	w->cover.delta = (struct block_key){.to = 0};
 }
 
@@ -228,6 +230,8 @@ int restore_cover(struct block_store *store, const struct manifest_chain *chain,
 	};
 	if (!w.coverage)
 		return reterr_set(err, -ENOMEM, "no memory for a list of segments");
+	for (size_t i = 0; i < chain->count; i++)
+		w.coverage[i].deltas = UINT64_MAX;
 	int r = chain->count > 0 ? block_store_list(store, "wal/", "", walk_object, &w, err) : 0;
 	if (r == 0)
 		leave(&w);

@@ -14,6 +14,7 @@
 struct restore_coverage {
 	uint64_t length; /* blocks and deltas cover [0, length) */
 	uint64_t blocks; /* ... blocks alone */
+	uint64_t deltas; /* the first block that has deltas; UINT64_MAX: none */
 };
 
 /*

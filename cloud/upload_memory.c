@@ -244,6 +244,7 @@ static int learn(struct upload_plan *plan, const struct chain_segment *listed,
 		s->tail_to = entry->length;
 	}
 	s->doubt = coverage->length + size;
+	s->trash = coverage->deltas;
 	s->class = entry->class;
 	s->listed = entry->length;
 	s->listed_n = listed->n;
@@ -273,6 +274,7 @@ int upload_recovered(struct upload_plan *plan)
 		memcpy(chain->runs, read->runs, sizeof(chain->runs));
 	}
 	plan->place_empty = read->newest.n == 0;
+	plan->recovered = true;
 	plan->compact = true;
 	plan->phase = PHASE_CLAIM;
 	return 0;

@@ -114,6 +114,7 @@ struct upload_plan {
 	uint64_t since_run; /* entries of the manifests behind the newest run */
 	uint64_t verified_ms; /* when the chain was last seen to end with ours */
 	bool place_empty;     /* there was nothing in it when this session began */
+	bool recovered;       /* this session began without a journal */
 	bool owner_fresh;     /* the owner object was ours after the last manifest */
 	bool owner_mine;      /* ... and of this session */
 

@@ -54,6 +54,8 @@ static int take_one(struct upload_plan *plan, const struct source_segment *seen,
 		/* What an earlier session put may be there, though the journal was lost. */
 		if (plan->scan.after == 0 && !plan->place_empty)
 			s->doubt = UPLOAD_AHEAD * plan->table.block_size;
+		if (plan->scan.after == 0 && plan->recovered && !plan->place_empty)
+			s->trash = 0;
 	}
 	upload_segment_see(s, seen, now_ms);
 	upload_table_wake(&plan->table, s);
@@ -120,7 +122,7 @@ bool upload_dirty(const struct upload_plan *plan)
 	for (size_t i = 0; i < plan->table.active_count; i++) {
 		const struct upload_segment *s = &plan->table.segments[plan->table.active[i]];
 		if ((s->here && s->durable > s->listed) || upload_unlisted(s) ||
-		    (s->here && s->final && upload_progress(s) < s->durable) || s->trash != UPLOAD_NONE)
+		    (s->here && s->final && upload_progress(s) < s->durable) || s->trash < s->full)
 			return true;
 	}
 	return false;
