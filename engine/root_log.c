@@ -272,24 +272,16 @@ int root_log_prune(struct root_log *log, uint64_t keep_from, struct reterr *err)
 
 int root_log_begin_at(struct root_log *log, uint64_t seq)
 {
-	struct root_log_kept next = {.first = seq};
-
 	if (log->read_only)
 		return -EROFS;
 	if (log->last.record.root.seq || log->kept.first > 1 || seq == 0 || seq > ROOT_LOG_SEQ_MAX)
 		return -EINVAL;
 	if (seq == 1)
 		return 0;
-	keeping_begin(log);
-	int r = write_kept(log, &next);
-	keeping_end(log);
-	if (r == 0)
-		r = root_log_roll(log, seq);
-	if (r == 0)
-		r = unlink_dropped(log, NULL);
+	int r = root_log_roll(log, seq);
 	if (r < 0)
 		return r;
-	/* A record that nobody can read: none is kept before SEQ. */
+	/* A record that nobody can read, until root_log_prune has said that none is kept before SEQ. */
 	pthread_mutex_lock(&log->lock);
 	log->last.record.root.seq = seq - 1;
 	pthread_mutex_unlock(&log->lock);

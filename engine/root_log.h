@@ -76,9 +76,11 @@ MUST_CHECK int root_log_last(struct root_log *log, struct root_record *ret);
 MUST_CHECK int root_log_cut_last(struct root_log *log, struct reterr *err);
 
 /*
- * The first record of a log that never had one will be SEQ: as in a clone. Durable; under the
- * publish lock. -EINVAL it has records, or no seq is that large; -EROFS; the disk's errors, after
- * which the log can only be thrown away.
+ * The first record of a log that never had one will be SEQ, as in a clone; under the publish lock.
+ * The caller publishes it, and then gives up what is before it (root_log_prune). Until that is done
+ * the log on disk is a damaged one: it begins with records that are not there. -EINVAL it has
+ * records, or no seq is that large; -EROFS; the disk's errors, after which it can only be thrown
+ * away.
  */
 MUST_CHECK int root_log_begin_at(struct root_log *log, uint64_t seq);
 

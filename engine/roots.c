@@ -258,8 +258,16 @@ int roots_begin(struct engine *e, const struct engine_root *root, struct reterr 
 		r = disk_commit(e->disk, &job, 1);
 		root_log_done(e->root_log, r);
 	}
+	if (r == 0)
+		r = root_log_prune(e->root_log, root->seq, NULL);
 	give_publishing(e);
-	return r < 0 ? reterr_set(err, r, "the root cannot be written: %s", strerror(-r)) : 0;
+	if (r == 0)
+		return 0;
+	/* Half of it is no root log. */
+	struct reterr reason;
+	r = reterr_set(&reason, r, "the root of the clone cannot be written: %s", strerror(-r));
+	engine_turn_read_only(e, &reason);
+	return reterr_set(err, r, "%s", reason.text);
 }
 
 void roots_try_dangling(struct engine *e)
