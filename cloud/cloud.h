@@ -176,6 +176,13 @@ void restore_point_done(struct restore_point *point); /* accepts a zeroed one */
 struct cloud_reader_options {
 	uint64_t block_size;
 	uint64_t read_ahead_blocks; /* at once, of a sequential reader; 0: 8 */
+	/*
+	 * How many bytes a segment has at most: nothing behind them is asked for ahead, as it would
+	 * cost a request to learn that it is not there. UINT64_MAX: nobody knows. Any thread, no lock
+	 * held. NULL: nobody knows of any.
+	 */
+	uint64_t (*length)(void *arg, const struct uuid *segment);
+	void *length_arg;
 };
 
 /*

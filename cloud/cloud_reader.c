@@ -258,6 +258,8 @@ int cloud_reader_new(struct block_cache *cache, struct block_store *store,
 	reader->store = store;
 	reader->block_size = options->block_size;
 	reader->ahead_max = ahead_max(cache, options);
+	reader->length = options->length;
+	reader->length_arg = options->length_arg;
 	(void)pthread_mutex_init(&reader->lock, NULL);
 	*ret = &reader->base;
 	return 0;

@@ -49,6 +49,8 @@ struct cloud_reader {
 	struct block_store *store;
 	uint64_t block_size;
 	uint64_t ahead_max;
+	uint64_t (*length)(void *arg, const struct uuid *segment); /* NULL: nobody knows */
+	void *length_arg;
 	atomic_bool stopped;
 	pthread_mutex_t lock; /* guards the rest */
 	uint64_t uses;

@@ -75,9 +75,16 @@ struct blocks {
 	uint64_t from, to;
 };
 
-/* The lock is held. */
+/* The first block behind the end of SEGMENT, as far as anybody knows. Without the lock. */
+static uint64_t end_block(const struct cloud_reader *reader, const struct uuid *segment)
+{
+	uint64_t length = reader->length ? reader->length(reader->length_arg, segment) : UINT64_MAX;
+	return length / reader->block_size + (length % reader->block_size != 0);
+}
+
+/* The lock is held. END is the first block that is not there. */
 static struct blocks advance(struct cloud_reader *reader, struct stream *stream, uint64_t offset,
-			     size_t size)
+			     size_t size, uint64_t end)
 {
 	uint64_t before = last_block(reader, stream);
 	uint64_t dense_min = reader->block_size / 4 < DENSE_MIN ? reader->block_size / 4
@@ -97,7 +104,9 @@ static struct blocks advance(struct cloud_reader *reader, struct stream *stream,
 		stream->window = reader->ahead_max;
 
 	struct blocks blocks = {.from = block + 1, .to = block + 1 + stream->window};
-	uint64_t end = tail_block(reader, &stream->segment);
+	uint64_t tail = tail_block(reader, &stream->segment);
+	if (tail < end)
+		end = tail;
 	if (blocks.from < stream->ahead)
 		blocks.from = stream->ahead;
 	if (blocks.to > end)
@@ -112,9 +121,10 @@ void reader_ahead(struct cloud_reader *reader, const struct uuid *segment, uint6
 {
 	if (reader->ahead_max == 0)
 		return;
+	uint64_t end = end_block(reader, segment);
 	pthread_mutex_lock(&reader->lock);
 	struct stream *stream = stream_at(reader, segment, offset);
-	struct blocks blocks = advance(reader, stream, offset, size);
+	struct blocks blocks = advance(reader, stream, offset, size, end);
 	pthread_mutex_unlock(&reader->lock);
 	for (uint64_t block = blocks.from; block < blocks.to; block++) {
 		char key[BLOCK_KEY_MAX + 1];

@@ -190,6 +190,8 @@ int store_open_with_cloud(struct store *store, const char *path, const struct se
 		return r;
 	with.reader = store_cloud_reader(store->cloud);
 	r = store_open(store, &with, err);
+	if (r == 0)
+		store_cloud_set_engine(store->cloud, store->engine);
 	if (r == 0 && use == STORE_CLOUD_UPLOAD)
 		r = store_cloud_start(store->cloud, store->engine, options->take_over, err);
 	return r;

@@ -44,7 +44,7 @@ struct store_cloud {
 
 	/* From store_cloud_start to store_cloud_stop; nobody else is there then. */
 	struct cloud_source source;
-	struct engine *engine;
+	_Atomic(struct engine *) engine; /* from store_cloud_set_engine on */
 	struct uploader *uploader; /* NULL: nothing is uploaded */
 };
 
@@ -131,9 +131,31 @@ static void disconnect(struct store_cloud *cloud)
 	cloud->place = NULL;
 }
 
+static uint64_t segment_length(void *arg, const struct uuid *uuid)
+{
+	struct store_cloud *cloud = arg;
+	struct engine *engine = atomic_load(&cloud->engine);
+	struct engine_segment *segment = engine ? engine_segment_find(engine, uuid) : NULL;
+	struct engine_segment_info info;
+
+	if (!segment)
+		return UINT64_MAX;
+	engine_segment_info(engine, segment, &info);
+	return info.durable;
+}
+
+void store_cloud_set_engine(struct store_cloud *cloud, struct engine *engine)
+{
+	atomic_store(&cloud->engine, engine);
+}
+
 static int connect_parts(struct store_cloud *cloud, struct reterr *err)
 {
-	const struct cloud_reader_options options = {.block_size = cloud->options.block_size};
+	const struct cloud_reader_options options = {
+		.block_size = cloud->options.block_size,
+		.length = segment_length,
+		.length_arg = cloud,
+	};
 
 	int r = store_cloud_open_place(cloud->options.settings, !cloud->options.read_only, err,
 				       &cloud->place);
@@ -398,7 +420,6 @@ int store_cloud_start(struct store_cloud *cloud, struct engine *engine, bool tak
 	struct engine_stats stats;
 	char host[HOST_SIZE] = "";
 
-	cloud->engine = engine;
 	engine_stats(engine, &stats);
 	if (stats.read_only)
 		return 0;

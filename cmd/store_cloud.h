@@ -51,6 +51,8 @@ MUST_CHECK int store_cloud_connect(struct store_cloud *cloud, struct reterr *err
 
 /* Lives as long as CLOUD. */
 struct remote_reader *store_cloud_reader(struct store_cloud *cloud);
+/* The engine that reads through it, once it is open: it knows how long segments are. */
+void store_cloud_set_engine(struct store_cloud *cloud, struct engine *engine);
 
 /* The place and its cache, connected; for verbs that look there themselves. */
 MUST_CHECK int store_cloud_place(struct store_cloud *cloud, struct reterr *err,

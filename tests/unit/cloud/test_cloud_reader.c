@@ -299,6 +299,30 @@ START_TEST(a_tail_becomes_a_block)
 }
 END_TEST
 
+/* Between our look at the block and our listing: a part of the deltas is gone already. */
+static unsigned looks;
+
+static void finish_block(void *arg, enum block_request kind, const char *key, bool before)
+{
+	char own[BLOCK_KEY_MAX + 1];
+	(void)arg;
+	if (before || kind != BLOCK_REQUEST_GET || strcmp(key, block_key(0, own)) != 0 || looks++)
+		return;
+	put_block(0, BLOCK, 0);
+	delete_key(delta_key(0, 100, 200, own));
+}
+
+START_TEST(a_tail_becomes_a_block_under_our_eyes)
+{
+	const struct faulty_options options = {.seed = 1, .step = finish_block};
+	put_delta(0, 0, 100, 0);
+	put_delta(0, 100, 200, 0);
+	faulty_store_set(faulty, &options);
+	ck_assert_uint_eq(check_read(0, 200), 200);
+	ck_assert_uint_eq(looks, 2);
+}
+END_TEST
+
 START_TEST(a_tail_grows)
 {
 	put_delta(0, 0, 100, 0);
@@ -417,6 +441,26 @@ START_TEST(a_sequential_reader_is_read_ahead_of)
 	ck_assert_uint_ge(cache_status().read_ahead + cache_status().misses, 40);
 	ck_assert_uint_ge(cache_status().read_ahead, 25);
 	ck_assert_uint_le(requests(BLOCK_REQUEST_GET), 40 + 8);
+}
+END_TEST
+
+static uint64_t segment_length(void *arg, const struct uuid *segment)
+{
+	(void)arg;
+	ck_assert(uuid_equal(segment, &uuid));
+	return SEGMENT_MAX;
+}
+
+START_TEST(behind_a_known_end_nothing_is_asked_for)
+{
+	const struct cloud_reader_options options = {.block_size = BLOCK, .length = segment_length};
+	put_segment();
+	cloud_reader_free(reader);
+	ck_assert_int_eq(cloud_reader_new(cache, store, &options, &reader), 0);
+	for (uint64_t at = 0; at < SEGMENT_MAX; at += 4096)
+		ck_assert_uint_eq(check_read(at, 4096), 4096);
+	ck_assert_uint_ge(cache_status().read_ahead, 25);
+	ck_assert_uint_eq(requests(BLOCK_REQUEST_GET), SEGMENT_MAX / BLOCK);
 }
 END_TEST
 
@@ -566,12 +610,14 @@ int main(void)
 	tcase_add_test(tcase, overlapping_deltas_must_be_equal);
 	tcase_add_test(tcase, a_delta_of_another_size);
 	tcase_add_test(tcase, a_tail_becomes_a_block);
+	tcase_add_test(tcase, a_tail_becomes_a_block_under_our_eyes);
 	tcase_add_test(tcase, a_tail_grows);
 	tcase_add_test(tcase, a_delta_that_is_gone_for_good);
 	tcase_add_test(tcase, a_tail_is_not_asked_for_again_and_again);
 	tcase_add_test(tcase, frames);
 	tcase_add_test(tcase, frames_that_a_place_has_lost);
 	tcase_add_test(tcase, a_sequential_reader_is_read_ahead_of);
+	tcase_add_test(tcase, behind_a_known_end_nothing_is_asked_for);
 	tcase_add_test(tcase, a_random_reader_is_not);
 	tcase_add_loop_test(tcase, many_readers, 1, 3);
 	tcase_add_loop_test(tcase, many_readers, 30, 32);
