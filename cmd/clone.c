@@ -144,18 +144,15 @@ static int fill(struct clone *clone, struct reterr *err)
 /* What is there is small: a failure leaves nothing. */
 static int build(struct clone *clone, struct reterr *err)
 {
-	int r = new_place_check(clone->slots[1], &clone->place, err);
-	if (r < 0)
-		return r;
 	clone->format.block_size = clone->point.block_size;
-	r = store_make(clone->place.partial, &clone->format, err);
+	int r = store_make(clone->place.partial, &clone->format, err);
 	if (r == 0)
 		r = fill(clone, err);
 	if (r == 0)
 		r = settings_save(clone->place.partial, &clone->settings, err);
 	if (r == 0)
 		r = new_place_take(&clone->place, err);
-	if (r < 0 && r != -EEXIST)
+	if (r < 0)
 		io_remove_tree(clone->place.partial);
 	return r;
 }
@@ -228,7 +225,9 @@ static void print_summary(const struct clone *clone)
 
 static int run(struct clone *clone, struct reterr *err)
 {
-	int r = find_point(clone, err);
+	int r = new_place_check(clone->slots[1], &clone->place, err);
+	if (r == 0)
+		r = find_point(clone, err);
 	if (r == 0)
 		r = build(clone, err);
 	if (r < 0)

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "cmd/args.h"
+#include "cmd/cloud_fsck.h"
 #include "cmd/log.h"
 #include "cmd/mountinfo.h"
 #include "cmd/progress.h"
@@ -19,10 +20,15 @@ struct fsck {
 	const char *store;
 	bool deep;
 	bool repair;
+	bool cloud;
 	bool json;
 };
 
 static const struct argp_option fsck_options[] = {
+	{"cloud", 'c', NULL, 0,
+	 "Then compare what is in its cloud, too; with --deep byte by byte, with --repair what is "
+	 "missing there is uploaded again",
+	 0},
 	{"deep", 'd', NULL, 0, "Read and verify every byte, not only the structures", 0},
 	{"repair", 'r', NULL, 0,
 	 "Mend what can be mended; what is cut off is kept in lost+found/ of the store", 0},
@@ -39,6 +45,9 @@ static error_t parse_fsck(int key, char *arg, struct argp_state *state)
 		return 0;
 	case 'r':
 		fsck->repair = true;
+		return 0;
+	case 'c':
+		fsck->cloud = true;
 		return 0;
 	case 'j':
 		fsck->json = true;
@@ -137,6 +146,29 @@ static int check(struct fsck *fsck, struct engine_fsck_result *result, struct re
 	return r < 0 ? reterr_set(err, r, "%s", store_why(&cause, r)) : 0;
 }
 
+static int check_cloud(const struct fsck *fsck)
+{
+	struct cloud_fsck options = {
+		.store = fsck->store,
+		.deep = fsck->deep,
+		.repair = fsck->repair,
+		.json = fsck->json,
+	};
+	struct reterr err = {0};
+	uint64_t left = 0;
+
+	int r = cloud_fsck(&options, &left, &err);
+	if (r < 0) {
+		log_error("cannot check the cloud of '%s': %s", fsck->store, store_why(&err, r));
+		return r == -EINVAL ? EXIT_CODE_USAGE : EXIT_CODE_FAILED;
+	}
+	if (left && !fsck->repair)
+		log_error("the cloud of '%s' has problems; `protofs fsck --cloud --repair` uploads "
+			  "again what is missing",
+			  fsck->store);
+	return left ? EXIT_CODE_FAILED : EXIT_CODE_DONE;
+}
+
 int verb_fsck(int argc, char **argv)
 {
 	static const struct argp argp = {
@@ -170,5 +202,9 @@ int verb_fsck(int argc, char **argv)
 			"'%s' has problems; `protofs fsck --repair` mends them and keeps a copy of what "
 			"it cuts off",
 			fsck.store);
-	return result.problems > result.fixed ? EXIT_CODE_FAILED : EXIT_CODE_DONE;
+	code = result.problems > result.fixed ? EXIT_CODE_FAILED : EXIT_CODE_DONE;
+	/* What is damaged here says nothing about what is there. */
+	if (fsck.cloud && code == EXIT_CODE_DONE)
+		code = check_cloud(&fsck);
+	return code;
 }
