@@ -211,9 +211,11 @@ static int remember(void *arg, const char *key, uint64_t size)
 {
 	struct names *names = arg;
 	names->count++;
-	if (strlen(names->text) + strlen(key) < 500)
-		(void)snprintf(names->text + strlen(names->text), 500 - strlen(names->text),
-			       "%s=%lu ", key, (unsigned long)size);
+	size_t at = strlen(names->text);
+	int length = snprintf(names->text + at, sizeof(names->text) - at, "%s=%lu ", key,
+			      (unsigned long)size);
+	if (length < 0 || (size_t)length >= sizeof(names->text) - at)
+		names->text[at] = '\0'; /* enough */
 	return names->result;
 }
 
