@@ -3,8 +3,8 @@
  * not asked for yet.
  *
  * Memory: at most BUFFERS_MAX buffers of a block exist, and each flight has one from its request until
- * the last of those who wait for it has copied its bytes. Two are kept for what is asked for, so that reading
- * ahead never stands in the way of it.
+ * the last of those who wait for it has copied its bytes. There are at least two threads fewer than
+ * buffers, so that reading ahead never stands in the way of what is asked for.
  */
 #include <errno.h>
 #include <signal.h>
@@ -29,10 +29,9 @@ static void buffer_unmap(struct block_cache *cache, void *buffer)
 }
 
 /* With the lock, which it gives up. NULL: stopped, or no memory. */
-static void *buffer_take(struct block_cache *cache, const struct flight *flight)
+static void *buffer_take(struct block_cache *cache)
 {
-	unsigned max = cache->buffers_max - (flight->ahead ? CACHE_BUFFERS_ASKED : 0);
-	while (cache->buffers_used >= max && !cache->stopped) {
+	while (cache->buffers_used >= cache->buffers_max && !cache->stopped) {
 		if (cache->parked_count > 0)
 			unpark(cache);
 		else
@@ -146,7 +145,7 @@ static int fetch(struct block_cache *cache, struct flight *flight, void *buffer)
 void cache_flight_run(struct block_cache *cache, struct flight *flight)
 {
 	bool ahead = flight->ahead;
-	void *buffer = buffer_take(cache, flight);
+	void *buffer = buffer_take(cache);
 	int r;
 	if (buffer) {
 		pthread_mutex_unlock(&cache->lock);

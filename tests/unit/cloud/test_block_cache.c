@@ -660,6 +660,66 @@ START_TEST(damage_under_races)
 }
 END_TEST
 
+/* Files that vanish, or are cut, while others read them. */
+static void *vandalise(void *arg)
+{
+	uint64_t random = 9;
+	(void)arg;
+	while (atomic_load(&watching)) {
+		char path[512];
+		random = random * UINT64_C(6364136223846793005) + 1442695040888963407U;
+		if (path_of((unsigned)(random >> 33) % 40, path)) {
+			int r = random >> 63 ? unlink(path) : truncate(path, 5000);
+			(void)r; /* it may have gone by itself */
+		}
+	}
+	return NULL;
+}
+
+START_TEST(files_vanish_under_races)
+{
+	pthread_t vandal;
+	open_cache(20);
+	atomic_store(&watching, true);
+	ck_assert_int_eq(pthread_create(&vandal, NULL, vandalise, NULL), 0);
+	run_threads(read_randomly);
+	atomic_store(&watching, false);
+	ck_assert_int_eq(pthread_join(vandal, NULL), 0);
+	ck_assert_uint_gt(status_now().damaged, 0);
+	ck_assert_uint_le(disk_bytes(NULL), 20 * DISK);
+}
+END_TEST
+
+/* While everything that is wanted ahead hangs, what is asked for is read. */
+static atomic_bool hanging;
+
+static void hang_for_late_blocks(void *arg, enum block_request kind, const char *key, bool before)
+{
+	char first[BLOCK_KEY_MAX + 1];
+	(void)arg;
+	while (before && kind == BLOCK_REQUEST_GET && strcmp(key, key_of(10, first)) >= 0 &&
+	       atomic_load(&hanging))
+		(void)usleep(1000);
+}
+
+START_TEST(what_is_asked_for_does_not_wait_for_what_is_not)
+{
+	char key[BLOCK_KEY_MAX + 1];
+	block_store_free(store);
+	faults.step = hang_for_late_blocks;
+	ck_assert_int_eq(faulty_store_new(memory, &faults, &store), 0);
+	open_cache(50);
+	atomic_store(&hanging, true);
+	for (unsigned i = 10; i < 40; i++)
+		block_cache_want(cache, key_of(i, key));
+	for (unsigned i = 0; i < 10; i++)
+		check_read(i, 0, BLOCK);
+	ck_assert_uint_eq(status_now().blocks, 10);
+	atomic_store(&hanging, false);
+	check_read(39, 0, BLOCK);
+}
+END_TEST
+
 /* ---- Stop ---- */
 
 static void *read_hanging(void *arg)
@@ -766,6 +826,8 @@ int main(void)
 	tcase_add_test(tcase, the_limit_holds_under_races);
 	tcase_add_test(tcase, many_readers_are_one_fetch);
 	tcase_add_test(tcase, damage_under_races);
+	tcase_add_test(tcase, files_vanish_under_races);
+	tcase_add_test(tcase, what_is_asked_for_does_not_wait_for_what_is_not);
 	tcase_add_test(tcase, stop_ends_every_wait);
 	tcase_add_test(tcase, without_memory);
 	suite_add_tcase(suite, tcase);
