@@ -91,6 +91,13 @@ static uint64_t put_missing(struct check *c, uint64_t from, uint64_t to, struct 
 	return r == 0 || r == -EEXIST ? end : 0;
 }
 
+/* A block came in the place of deltas while they were listed. */
+static bool came(struct check *c, const char *text, uint64_t position, uint64_t end)
+{
+	struct block_head head;
+	return block_store_head(c->store, text, &head, NULL) == 0 && position + head.size >= end;
+}
+
 /* No object holds [FROM, TO), which the manifests count. */
 static void missing(struct check *c, uint64_t from, uint64_t to)
 {
@@ -102,11 +109,15 @@ static void missing(struct check *c, uint64_t from, uint64_t to)
 					      .position = from - from % c->block_size};
 		uint64_t block_end = key.position + c->block_size;
 		uint64_t end = to < block_end ? to : block_end;
+		if (came(c, block_key_format(&key, text), key.position, end)) {
+			from = end;
+			continue;
+		}
 		uint64_t fixed = c->options->repair && c->here ? put_missing(c, from, end, &why) : 0;
 		(void)reterr_set(&finding, -ENOENT,
 				 "%s or its deltas: bytes %" PRIu64 " to %" PRIu64
 				 " of the segment are missing%s%.200s",
-				 block_key_format(&key, text), from, end,
+				 text, from, end,
 				 why.code ? ", and cannot be put: " : "", why.code ? why.text : "");
 		found(c, &finding, fixed > 0);
 		progress(c, end - from);

@@ -22,10 +22,9 @@ static uint64_t mix(uint64_t x)
 	return x ^ x >> 31;
 }
 
-static uint8_t byte_at(const struct source_model_segment *s, uint64_t offset)
+static uint64_t word_at(const struct source_model_segment *s, uint64_t offset)
 {
-	uint64_t salt = offset >= s->fork_at ? s->fork_salt : s->salt;
-	return (uint8_t)(mix(salt + offset / 8) >> offset % 8 * 8);
+	return mix((offset >= s->fork_at ? s->fork_salt : s->salt) + offset / 8);
 }
 
 static struct source_model_segment *find(const struct source_model *model, const struct uuid *uuid)
@@ -43,10 +42,17 @@ const struct source_model_segment *source_model_find(const struct source_model *
 	return find(model, uuid);
 }
 
+/* FORK_AT is a multiple of 8. */
 static void bytes(const struct source_model_segment *s, uint8_t *data, size_t size, uint64_t offset)
 {
-	for (size_t i = 0; i < size; i++)
-		data[i] = byte_at(s, offset + i);
+	for (size_t i = 0; i < size;) {
+		uint64_t word = word_at(s, offset + i);
+		size_t skip = (offset + i) % 8, count = 8 - skip;
+		if (count > size - i)
+			count = size - i;
+		memcpy(data + i, (uint8_t *)&word + skip, count);
+		i += count;
+	}
 }
 
 void source_model_bytes(const struct source_model *model, uint32_t number, void *data, size_t size,
@@ -394,7 +400,7 @@ void source_model_publish(struct source_model *model, uint32_t number)
 					   .offset = model->segments[number - 1].info.durable - 1,
 					   .time_ns = 1700000000000000000 + model->root.seq,
 					   .node = 1};
-	barrier->seq = model->root.seq;
+	barrier->root = model->root;
 	for (unsigned i = 0; i < model->count; i++) {
 		barrier->uuids[barrier->count] = model->segments[i].info.uuid;
 		barrier->lengths[barrier->count++] = model->segments[i].info.durable;

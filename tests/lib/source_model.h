@@ -17,7 +17,7 @@ enum { SOURCE_MODEL_SEGMENTS_MAX = 256, SOURCE_MODEL_ROOTS_MAX = 512 };
 struct source_model_segment {
 	struct source_segment info;
 	uint64_t salt;     /* its bytes are a function of salt and offset ... */
-	uint64_t fork_at;  /* ... and from here on of fork_salt */
+	uint64_t fork_at;  /* ... and from here on, a multiple of 8, of fork_salt */
 	uint64_t fork_salt;
 	bool removed;
 	bool unreadable;   /* read fails with -EIO */
@@ -31,7 +31,7 @@ struct source_model_record {
 
 /* What was durable when a root was published. */
 struct source_model_barrier {
-	uint64_t seq;
+	struct source_root root;
 	unsigned count;
 	struct uuid uuids[SOURCE_MODEL_SEGMENTS_MAX];
 	uint64_t lengths[SOURCE_MODEL_SEGMENTS_MAX];
