@@ -189,12 +189,31 @@ static int source_journal_replace(struct segment_source *source, const void *con
 
 /* ---- The disk ------------------------------------------------------------------------------- */
 
+/*
+ * Asked for when the store takes too much of the disk. Where most of that is in parts that are still
+ * open, they are ended first, and our own segments with them: a part can only go when its last block is
+ * full or final.
+ */
+static size_t sealed_parts(struct engine *e, struct engine_part *parts, size_t count)
+{
+	size_t n = engine_parts(e, parts, count);
+	uint64_t bytes = 0;
+
+	for (size_t i = 0; i < n; i++)
+		bytes += parts[i].size;
+	if (n == count || 2 * bytes >= engine_disk_used(e))
+		return n;
+	engine_roll(e, ENGINE_CLASS_LOG);
+	engine_roll(e, ENGINE_CLASS_META);
+	return engine_seal(e, NULL, NULL) < 0 ? n : engine_parts(e, parts, count);
+}
+
 static size_t source_parts(struct segment_source *source, struct source_part *ret, size_t count)
 {
 	struct engine_part *parts = calloc(count ? count : 1, sizeof(*parts));
 	if (!parts)
 		return 0; /* without memory nothing is evicted now */
-	size_t n = engine_parts(engine_of(source), parts, count);
+	size_t n = sealed_parts(engine_of(source), parts, count);
 	for (size_t i = 0; i < n; i++)
 		ret[i] = (struct source_part){
 			.segment = *engine_segment_uuid(parts[i].segment),

@@ -221,6 +221,7 @@ static int serve_engine(struct serve *serve, struct store *store)
 		.spin_us = (unsigned)options->spin_us,
 		.blob_size_max = options->blob_size_max,
 		.read_ahead_size = options->read_ahead_size,
+		.appends_wait = options->settings.disk_max > 0,
 		.cloud = store->cloud ? store_cloud_fs(store->cloud) : NULL,
 		.log = log_event,
 	};

@@ -188,7 +188,7 @@ int store_open_with_cloud(struct store *store, const char *path, const struct se
 		r = store_cloud_connect(store->cloud, err);
 	if (r < 0)
 		return r;
-	with.reader = store_cloud_reader(store->cloud);
+	store_cloud_engine_options(store->cloud, &with);
 	r = store_open(store, &with, err);
 	if (r == 0)
 		store_cloud_set_engine(store->cloud, store->engine);

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <protofs/remote.h>
@@ -23,7 +24,12 @@
 #define CACHE_MAX_DEFAULT ((uint64_t)500 * 1000 * 1000)
 
 enum {
-	CACHE_PART = 10,            /* of disk_max, where cache_max is not set */
+	CACHE_PART = 10,             /* of disk_max, where cache_max is not set */
+	DISK_PARTS_MIN = 4,          /* parts that disk_max must have room for */
+	PART_BLOCKS = 64,
+	ROOM_WAIT_MS = 30000,
+	ROOM_POLL_MS = 10,
+	EVICT_EARLY_PART = 8,        /* of what the store's files may take: eviction begins there */
 	CACHE_TEMPORARY_BLOCKS = 64, /* what a read-only opening keeps */
 	HOST_SIZE = 65,
 };
@@ -45,7 +51,7 @@ struct store_cloud {
 	/* From store_cloud_start to store_cloud_stop; nobody else is there then. */
 	struct cloud_source source;
 	_Atomic(struct engine *) engine; /* from store_cloud_set_engine on */
-	struct uploader *uploader; /* NULL: nothing is uploaded */
+	_Atomic(struct uploader *) uploader; /* NULL: nothing is uploaded */
 };
 
 static struct store_cloud *cloud_of(struct remote_reader *reader)
@@ -385,6 +391,14 @@ const struct fs_cloud *store_cloud_fs(struct store_cloud *cloud)
 int store_cloud_new(const struct store_cloud_options *options, struct reterr *err,
 		    struct store_cloud **ret)
 {
+	const uint64_t disk_min = DISK_PARTS_MIN * PART_BLOCKS * options->block_size;
+	uint64_t disk_max = options->settings->disk_max;
+	if (disk_max && disk_max < disk_min)
+		return reterr_set(err, -EINVAL,
+				  "disk_max is %" PRIu64 " bytes, but with blocks of %" PRIu64
+				  " it must be %" PRIu64 " at least: what is still written to stays here",
+				  disk_max, options->block_size, disk_min);
+
 	struct store_cloud *cloud = calloc(1, sizeof(*cloud));
 	if (!cloud)
 		return reterr_set(err, -ENOMEM, "out of memory");
@@ -403,7 +417,7 @@ int store_cloud_new(const struct store_cloud_options *options, struct reterr *er
 	return 0;
 }
 
-/* Parts are given up above what disk_max leaves beside the cache. */
+/* What the store's own files may take of the disk, beside the cache. 0: no limit. */
 static uint64_t parts_max(const struct store_cloud *cloud)
 {
 	uint64_t disk_max = cloud->options.settings->disk_max;
@@ -411,6 +425,39 @@ static uint64_t parts_max(const struct store_cloud *cloud)
 	if (disk_max == 0)
 		return 0;
 	return cache < disk_max ? disk_max - cache : 1;
+}
+
+/*
+ * For an append that found the store at its limit. While the upload goes on, so does eviction, and
+ * the writer waits for it; while the place is away he is told so.
+ */
+static int wait_for_room(void *arg)
+{
+	const struct timespec pause = {.tv_nsec = ROOM_POLL_MS * 1000000L};
+	struct store_cloud *cloud = arg;
+	struct engine *engine = atomic_load(&cloud->engine);
+
+	for (unsigned waited_ms = 0; waited_ms < ROOM_WAIT_MS; waited_ms += ROOM_POLL_MS) {
+		struct uploader_status status = {0};
+		struct uploader *uploader = atomic_load(&cloud->uploader);
+		if (!engine || !uploader || atomic_load(&cloud->stopping))
+			return -ENOSPC;
+		uploader_status(uploader, &status);
+		if (status.state != UPLOADER_BUSY && status.state != UPLOADER_IDLE)
+			return -ENOSPC;
+		(void)nanosleep(&pause, NULL);
+		if (engine_disk_used(engine) <= parts_max(cloud))
+			return 0;
+	}
+	return -ENOSPC;
+}
+
+void store_cloud_engine_options(struct store_cloud *cloud, struct engine_options *ret)
+{
+	ret->reader = &cloud->reader;
+	ret->disk_max = parts_max(cloud);
+	ret->wait_for_room = wait_for_room;
+	ret->room_arg = cloud;
 }
 
 int store_cloud_start(struct store_cloud *cloud, struct engine *engine, bool take_over,
@@ -425,12 +472,14 @@ int store_cloud_start(struct store_cloud *cloud, struct engine *engine, bool tak
 		return 0;
 	if (gethostname(host, sizeof(host) - 1) < 0)
 		host[0] = '\0';
+	const uint64_t disk_max = parts_max(cloud);
 	const struct uploader_options options = {
 		.block_size = stats.block_size,
 		.upload_interval_ms = settings->upload_interval_ms,
 		.transfers = (unsigned)settings->transfers,
 		.bandwidth = settings->bandwidth,
-		.disk_max = parts_max(cloud),
+		/* Before it is full, so that what is written meanwhile finds room. */
+		.disk_max = disk_max - disk_max / EVICT_EARLY_PART,
 		.store = stats.store,
 		.host = host,
 		.take_over = take_over,
@@ -438,14 +487,13 @@ int store_cloud_start(struct store_cloud *cloud, struct engine *engine, bool tak
 		.report_arg = cloud->options.report_arg,
 	};
 	cloud_source_init(&cloud->source, engine);
-	int r = uploader_start(&cloud->source.source, cloud->place, &options, err,
-			       &cloud->uploader);
-	if (r < 0) {
-		cloud->uploader = NULL;
+	struct uploader *uploader = NULL;
+	int r = uploader_start(&cloud->source.source, cloud->place, &options, err, &uploader);
+	if (r < 0)
 		return r;
-	}
+	atomic_store(&cloud->uploader, uploader);
 	if (settings->durability == DURABILITY_CLOUD)
-		engine_set_keeper(engine, uploader_keeper(cloud->uploader));
+		engine_set_keeper(engine, uploader_keeper(uploader));
 	return 0;
 }
 

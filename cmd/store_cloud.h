@@ -18,6 +18,7 @@
 
 struct block_store;
 struct engine;
+struct engine_options;
 struct fs_cloud;
 struct remote_reader;
 struct segment_source;
@@ -39,7 +40,7 @@ struct store_cloud_options {
 	void *report_arg;
 };
 
-/* Speaks to nobody yet. */
+/* Speaks to nobody yet. -EINVAL disk_max is too small for parts of such blocks. */
 MUST_CHECK int store_cloud_new(const struct store_cloud_options *options, struct reterr *err,
 			       struct store_cloud **ret);
 
@@ -48,6 +49,9 @@ MUST_CHECK int store_cloud_new(const struct store_cloud_options *options, struct
  * -EACCES credentials: ERR says what to do.
  */
 MUST_CHECK int store_cloud_connect(struct store_cloud *cloud, struct reterr *err);
+
+/* What the engine needs of it: its reader, and the limit of what the store's own files may take. */
+void store_cloud_engine_options(struct store_cloud *cloud, struct engine_options *ret);
 
 /* Lives as long as CLOUD. */
 struct remote_reader *store_cloud_reader(struct store_cloud *cloud);

@@ -131,6 +131,29 @@ int segment_end_part(struct engine_segment *segment, struct reterr *err)
 
 /* ---- Room ----------------------------------------------------------------------------------- */
 
+/*
+ * Without locks: whether the store may take more of the disk. Most appends have no ERR: what is in
+ * the way is reported, once until there is room again.
+ */
+static int check_disk_max(struct engine *e, struct reterr *err)
+{
+	struct reterr why = {0};
+	uint64_t used = e->options.disk_max ? engine_disk_used(e) : 0;
+
+	if (used <= e->options.disk_max ||
+	    (e->options.wait_for_room && e->options.wait_for_room(e->options.room_arg) == 0)) {
+		atomic_store(&e->disk_max_told, false);
+		return 0;
+	}
+	int r = reterr_set(&why, -ENOSPC,
+			   "the store takes %" PRIu64 " bytes of disk, and may take %" PRIu64
+			   ": what is not in the cloud yet cannot leave",
+			   used, e->options.disk_max);
+	if (!atomic_exchange(&e->disk_max_told, true))
+		engine_report(e, &why);
+	return reterr_set(err, r, "%s", why.text);
+}
+
 /* L, owns APPENDING: one step towards room for SIZE bytes. Drops the lock. */
 static int make_room_step(struct engine_segment *segment, uint64_t size, struct reterr *err)
 {
@@ -140,7 +163,9 @@ static int make_room_step(struct engine_segment *segment, uint64_t size, struct 
 
 	if (!wal) {
 		segment_unlock(segment);
-		r = begin_part(segment, err);
+		r = check_disk_max(e, err);
+		if (r == 0)
+			r = begin_part(segment, err);
 		segment_lock(segment);
 		return r;
 	}
@@ -157,6 +182,11 @@ static int make_room_step(struct engine_segment *segment, uint64_t size, struct 
 	struct wal_reservation space = wal_reservation_for(wal, size);
 	if (space.data > wal->reserved || space.table > wal->table_reserved) {
 		segment_unlock(segment);
+		r = check_disk_max(e, err);
+		if (r < 0) {
+			segment_lock(segment);
+			return r;
+		}
 		r = wal_reserve(wal, &space);
 		segment_lock(segment);
 		if (r < 0)

@@ -157,6 +157,8 @@ struct engine {
 	uint64_t dangling_base;     /* seq that was current when it was held */
 	atomic_bool dangling_wakes; /* has_dangling, for appenders */
 
+	atomic_bool disk_max_told; /* that the store is above it */
+
 	/* Background threads (background.c): under background_lock. */
 	pthread_mutex_t background_lock;
 	pthread_cond_t flusher_wake, sealer_wake, writer_wake;

@@ -92,6 +92,19 @@ struct engine_options {
 	uint64_t idle_seal_ms;   /* an open part without a writer is sealed after it; 0 is 60,000 */
 	uint64_t cache_size_max; /* verified pages of sealed and durable bytes; 0 is 8 MiB */
 	/*
+	 * Appends that need more of the disk are -ENOSPC once the store takes so much of it
+	 * (engine_disk_used), until parts are evicted; give or take what is reserved at a time. 0: as
+	 * much as there is.
+	 */
+	uint64_t disk_max;
+	/*
+	 * Called by an append that found the store above disk_max, without locks: returns 0 when it
+	 * takes less, having waited for that, or -ENOSPC when that will not be soon. NULL: it will
+	 * not.
+	 */
+	int (*wait_for_room)(void *arg);
+	void *room_arg;
+	/*
 	 * Told once of each failure and repair that no caller is waiting for (a poisoned part, a
 	 * failed background commit, the turn to read-only), from any thread, no lock held. May be
 	 * NULL.

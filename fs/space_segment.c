@@ -159,7 +159,8 @@ static int segment_write(struct call *call, uint64_t handle, int flags, const vo
 		return -EPERM;
 	/* The first byte of a part makes files. */
 	bool synchronous = (flags & (O_SYNC | O_DSYNC)) != 0;
-	if (synchronous || size >= SEGMENT_LONG_WRITE || info.state != ENGINE_SEGMENT_OPEN)
+	if (synchronous || size >= SEGMENT_LONG_WRITE || info.state != ENGINE_SEGMENT_OPEN ||
+	    fs_options(call->fs)->appends_wait)
 		call_leave(call);
 	/* engine_segment_append() only reads what an iovec, which has no const, points at. */
 	union {

@@ -422,6 +422,40 @@ def disk_max_evicts_and_reads_come_back():
         store.fsck("--deep")
 
 
+@test
+def at_disk_max_writes_end_with_enospc_and_recover_by_themselves():
+    with clouded("--disk-max", "16M") as store, small_filesystem(store.cloud.dir, MIB), store.mount() as mnt:
+        write(f"{store.cloud.dir}/.filler", b"x" * (MIB - 128 * 1024))
+        contents, data = {}, b""
+
+        def fill_up():
+            nonlocal data
+            for _ in range(60):
+                data = random_bytes(MIB)
+                contents[put(mnt, data)] = data
+
+        try:
+            fill_up()
+        except Failure as error:
+            check_in("No space left", str(error), "the message of put at disk_max")
+        else:
+            fail("60 MiB went into a store whose disk_max is 16 MiB while its cloud is full")
+        used = sum(os.stat(os.path.join(d, n)).st_blocks * 512 for d, _, names in os.walk(store.dir) for n in names
+                   if n != "reserve")
+        check(used < 24 * MIB, f"the store takes {used} bytes")
+        check_in("may take", errors_text(mnt), ".ctl/errors")
+        for pointer, want in contents.items():
+            check_eq(read(mnt / f"atoms/{pointer}"), want, "an atom of the full store")
+        run(["mount", "-o", "remount,size=256m", store.cloud.dir])
+
+        def accepted():
+            return protofs("put", mnt, "-", input="again", ok=None).code == 0
+
+        wait_for(accepted, "a write after the cloud is back", timeout=60, interval=0.5)
+        for pointer, want in contents.items():
+            check_eq(read(mnt / f"atoms/{pointer}"), want, "an atom after eviction")
+
+
 # ---- A place that is away ------------------------------------------------------------------------
 
 
