@@ -111,15 +111,17 @@ int identity_check(struct engine *e, struct reterr *reason, struct reterr *err)
 	e->clone = clone;
 	e->copied = journal > 0;
 	if (e->copied)
-		(void)reterr_set(reason, -EROFS,
-				 "this is a copy: the store was %s; if the original is not in use "
-				 "any more, --take-over makes this one its successor",
-				 machine_differs(&sb->identity, &here) ? "on another machine"
-								       : "in another directory");
+		(void)reterr_set(
+			reason, -EROFS,
+			"it was copied or moved: the store was %s; if the original is not in "
+			"use any more, --take-over makes this one its successor",
+			machine_differs(&sb->identity, &here) ? "on another machine"
+							      : "in another directory");
 	if (e->clone)
-		(void)reterr_set(reason, -EROFS,
-				 "it is a clone of a store in the cloud; --take-over makes it the "
-				 "successor of that store, which must not be in use any more");
+		(void)reterr_set(
+			reason, -EROFS,
+			"it is a clone and read-only until --take-over makes it the successor "
+			"of the original, which must not be in use any more");
 	return 0;
 }
 

@@ -129,8 +129,11 @@ static int write_root(struct engine *e, const struct engine_root *root, struct r
 	return r;
 }
 
-/* Step 1 and 2: 0 ROOT can be published now; 1 it is held until its bytes come; or why not. */
-static int judge_owned(struct engine *e, uint64_t expected, struct engine_root *root,
+/*
+ * Step 1 and 2 (WHOLE: the frame is known to be there). 0: ROOT can be published now; 1: it is held
+ * until its bytes come; or why not.
+ */
+static int judge_owned(struct engine *e, uint64_t expected, bool whole, struct engine_root *root,
 		       struct reterr *err)
 {
 	struct root_record last = newest(e);
@@ -141,7 +144,7 @@ static int judge_owned(struct engine *e, uint64_t expected, struct engine_root *
 				  "the root moved: it is number %" PRIu64 ", not %" PRIu64,
 				  last.root.seq, expected);
 	}
-	int r = check_pointer(e, &root->pointer, err);
+	int r = whole ? 0 : check_pointer(e, &root->pointer, err);
 	if (r < 0)
 		return r;
 	root->time_ns = e->clock->wall_ns(e->clock);
@@ -174,18 +177,20 @@ static int publish_judged(struct engine *e, struct engine_root *root, struct ret
 }
 
 /*
- * What comes from elsewhere is fetched before the flag is taken: it may take minutes, and the
- * verified page is in the cache afterwards.
+ * What is elsewhere is looked at before the flag is taken: it may take minutes. 1: a whole frame
+ * begins there, for ever; 0: that is to be judged under the flag; or why it cannot be read.
  */
-static void fetch_pointer(struct engine *e, const struct engine_pointer *pointer)
+static int look_elsewhere(struct engine *e, const struct engine_pointer *pointer,
+			  struct reterr *err)
 {
 	struct engine_segment *segment = engine_segment_find(e, &pointer->segment);
-	struct engine_segment_info info = {0};
+	uint64_t last = pointer->offset + ENGINE_FRAME_HEADER_SIZE - 1;
 
-	if (segment)
-		engine_segment_info(e, segment, &info);
-	if (info.remote)
-		(void)!check_pointer(e, pointer, NULL);
+	if (!segment || (!segment_is_remote_at(segment, pointer->offset) &&
+			 !segment_is_remote_at(segment, last)))
+		return 0;
+	int r = check_pointer(e, pointer, err);
+	return r < 0 ? r : !r;
 }
 
 /*
@@ -196,10 +201,13 @@ static int publish_in_order(struct engine *e, uint64_t expected, struct remote_k
 			    struct engine_root *root, struct reterr *err)
 {
 	bool safe = !keeper;
+	int whole = look_elsewhere(e, &root->pointer, err);
 
+	if (whole < 0)
+		return whole;
 	for (;;) {
 		take_publishing(e);
-		int r = judge_owned(e, expected, root, err);
+		int r = judge_owned(e, expected, whole, root, err);
 		if (r == 0 && safe)
 			r = publish_judged(e, root, err);
 		give_publishing(e);
@@ -229,7 +237,6 @@ int engine_root_publish(struct engine *e, uint64_t expected, const struct engine
 	if (payload_size)
 		memcpy(root.payload, payload, payload_size);
 
-	fetch_pointer(e, pointer);
 	r = publish_in_order(e, expected, keeper, &root, err);
 	if (r == 0) {
 		background_write(e); /* the root log may want zeros ahead */
@@ -285,7 +292,7 @@ void roots_try_dangling(struct engine *e)
 
 	int r = held ? check_pointer(e, &root.pointer, &err) : 1;
 	if (r == 0)
-		r = judge_owned(e, base, &root, &err);
+		r = judge_owned(e, base, true, &root, &err);
 	if (r == 0)
 		r = publish_judged(e, &root, &err);
 	bool published = r == 0;

@@ -27,6 +27,14 @@ static void reopen(void)
 	open_journal();
 }
 
+static void new_disk(uint64_t seed)
+{
+	journal_free(journal);
+	disk_free(disk);
+	disk = sim_disk_new(seed);
+	open_journal();
+}
+
 static void setup(void)
 {
 	disk = sim_disk_new(1);
@@ -174,9 +182,7 @@ START_TEST(a_last_record_that_is_cut_at_any_byte_is_none)
 {
 	uint64_t two = JOURNAL_HEADER_SIZE + 2 * journal_record_span(3);
 	for (uint64_t size = two - journal_record_span(3); size < two - 5; size++) {
-		disk_free(disk);
-		disk = sim_disk_new(1);
-		reopen();
+		new_disk(1);
 		ck_assert_int_eq(append("one"), 0);
 		ck_assert_int_eq(append("two"), 0);
 		cut_at(size);
@@ -195,9 +201,7 @@ START_TEST(a_flipped_bit_anywhere_before_the_last_record_is_damage)
 	uint64_t last = JOURNAL_HEADER_SIZE + journal_record_span(3) + journal_record_span(3);
 	for (uint64_t at = 0; at < last + journal_record_span(5) - 3; at++) {
 		struct reterr err = {0};
-		disk_free(disk);
-		disk = sim_disk_new(1);
-		reopen();
+		new_disk(1);
 		ck_assert_int_eq(append("one"), 0);
 		ck_assert_int_eq(append("two"), 0);
 		ck_assert_int_eq(append("three"), 0);
@@ -329,9 +333,7 @@ START_TEST(after_a_failure_nothing_is_appended_behind_unknown_bytes)
 	for (size_t k = 0; k < sizeof(kinds) / sizeof(*kinds); k++)
 		for (unsigned nth = 1; nth < 8; nth++) {
 			char wanted[256] = "";
-			disk_free(disk);
-			disk = sim_disk_new(nth);
-			reopen();
+			new_disk(nth);
 			sim_disk_fail(disk, kinds[k], nth, -EIO, false);
 			for (unsigned i = 0; i < 8; i++) {
 				char word[3] = {'w', (char)('0' + i), '\0'};
@@ -405,9 +407,7 @@ static bool is_possible(const char *found, const char *acknowledged, const char 
 static void run_cut(uint64_t cut, uint64_t crash, bool *ret_done)
 {
 	char acknowledged[256] = "", next[300] = "";
-	disk_free(disk);
-	disk = sim_disk_new(crash + 1);
-	reopen();
+	new_disk(crash + 1);
 	sim_disk_cut_after(disk, cut);
 	int r = 0;
 	for (unsigned i = 0; i < 9 && r == 0; i++) {
