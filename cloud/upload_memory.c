@@ -73,7 +73,8 @@ static int load_fenced(void *arg, struct slice why)
 
 int upload_plan_load(struct upload_plan *plan, struct slice record, struct reterr *err)
 {
-	struct load load = {.plan = plan, .err = err};
+	struct reterr why = {0};
+	struct load load = {.plan = plan, .err = &why};
 	const struct upload_record_visitor visitor = {
 		.chain = load_chain,
 		.segment = load_segment,
@@ -81,12 +82,15 @@ int upload_plan_load(struct upload_plan *plan, struct slice record, struct reter
 		.fenced = load_fenced,
 		.arg = &load,
 	};
-	struct reterr before = err ? *err : (struct reterr){0};
 	int r = upload_record_read(record, &visitor);
 	plan->journal_bytes += record.size;
-	if (r == -EBADMSG && (!err || before.code == err->code))
-		return reterr_set(err, r, "the uploader's journal is damaged");
-	return r == -ENOMEM ? reterr_set(err, r, "no memory for the uploader's journal") : r;
+	if (r < 0 && why.code == 0)
+		(void)reterr_set(&why, r,
+				 r == -ENOMEM ? "no memory for the uploader's journal"
+					      : "the uploader's journal is damaged");
+	if (r < 0 && err)
+		*err = why;
+	return r;
 }
 
 int upload_plan_loaded(struct upload_plan *plan, struct reterr *err)

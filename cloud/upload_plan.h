@@ -94,6 +94,7 @@ struct upload_scan {
 	bool *gone;
 	size_t asked, count, capacity;
 	uint64_t began_ms;
+	uint64_t since_ms; /* what is new came at this time at the earliest */
 };
 
 enum upload_phase { PHASE_RECOVER, PHASE_VERIFY, PHASE_CLAIM, PHASE_RUN };

@@ -28,6 +28,7 @@ int upload_scan_prepare(struct upload_plan *plan, uint64_t now_ms)
 		scan->segments[i].uuid = table->segments[table->active[i]].uuid;
 	scan->asked = scan->count = table->active_count;
 	scan->began_ms = now_ms;
+	scan->since_ms = plan->changed && plan->changed_ms > 0 ? plan->changed_ms : now_ms;
 	plan->changed = false;
 	plan->scans++;
 	return 0;
@@ -100,10 +101,10 @@ int upload_scan_take(struct upload_plan *plan, uint64_t now_ms)
 	int r = 0;
 	plan->root = scan->root;
 	if (plan->root.seq > plan->chain.root.seq && plan->root_behind_ms == 0)
-		plan->root_behind_ms = scan->began_ms;
+		plan->root_behind_ms = scan->since_ms;
 	for (size_t i = 0; i < scan->count && r == 0; i++)
 		r = take_one(plan, &scan->segments[i], i < scan->asked && scan->gone[i],
-			     scan->began_ms);
+			     scan->since_ms);
 	if (r < 0)
 		return r;
 	scan->after = known_up_to(scan);

@@ -21,9 +21,9 @@
 
 enum { BLOCK = 65536, INTERVAL_MS = 5000, WATCHED_MAX = 16384 };
 
-static uint64_t now_ms;
+static uint64_t now_ms __attribute__((unused));
 
-static uint64_t next_random(uint64_t *state)
+static inline uint64_t next_random(uint64_t *state)
 {
 	uint64_t x = *state += 0x9e3779b97f4a7c15;
 	x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9;
@@ -164,7 +164,7 @@ static const struct block_store_ops watch_ops = {
 	.free = watch_free,
 };
 
-static struct watch_store *watch_new(void)
+static inline struct watch_store *watch_new(void)
 {
 	struct watch_store *w = calloc(1, sizeof(*w));
 	ck_assert_ptr_nonnull(w);
@@ -191,7 +191,7 @@ struct writer {
 	uint64_t confirmed_root;
 };
 
-static int load_one(void *arg, const void *record, size_t size)
+static inline int load_one(void *arg, const void *record, size_t size)
 {
 	struct reterr err = {0};
 	int r = upload_plan_load(arg, (struct slice){.data = record, .size = size}, &err);
@@ -199,7 +199,7 @@ static int load_one(void *arg, const void *record, size_t size)
 	return r;
 }
 
-static void writer_start_as(struct writer *w, struct source_model *source, struct block_store *net,
+static inline void writer_start_as(struct writer *w, struct source_model *source, struct block_store *net,
 			    struct uuid store, uint64_t session, bool take_over, uint64_t block_size)
 {
 	struct block_store_status status;
@@ -224,14 +224,14 @@ static void writer_start_as(struct writer *w, struct source_model *source, struc
 		.source = &source->source, .store = net, .block_size = block_size};
 }
 
-static void writer_start(struct writer *w, struct source_model *source, struct block_store *net,
+static inline void writer_start(struct writer *w, struct source_model *source, struct block_store *net,
 			 struct uuid store, uint64_t session, bool take_over)
 {
 	writer_start_as(w, source, net, store, session, take_over, BLOCK);
 }
 
 /* As a kill -9: only the source and the place stay. */
-static void writer_kill(struct writer *w)
+static inline void writer_kill(struct writer *w)
 {
 	upload_plan_done(w->plan);
 	free(w->plan);
@@ -239,12 +239,12 @@ static void writer_kill(struct writer *w)
 	w->plan = NULL;
 }
 
-static bool writer_fenced(const struct writer *w)
+static inline bool writer_fenced(const struct writer *w)
 {
 	return w->plan->sticky;
 }
 
-static void note_confirmed(struct writer *w)
+static inline void note_confirmed(struct writer *w)
 {
 	const struct upload_chain *chain = &w->plan->chain;
 	if (!uuid_equal(&chain->owner, &w->store) ||
@@ -257,7 +257,7 @@ static void note_confirmed(struct writer *w)
 }
 
 /* One step; transfers and serial ones in an order of chance. False: there is nothing to do. */
-static bool writer_step(struct writer *w, uint64_t *random)
+static inline bool writer_step(struct writer *w, uint64_t *random)
 {
 	struct upload_step step;
 	struct upload_result result;
@@ -280,7 +280,7 @@ static bool writer_step(struct writer *w, uint64_t *random)
 }
 
 /* Until there is nothing more to do, time passing; the writer's faults must be over. */
-static void writer_settle(struct writer *w, uint64_t *random)
+static inline void writer_settle(struct writer *w, uint64_t *random)
 {
 	for (unsigned rounds = 0; rounds < 200; rounds++) {
 		for (unsigned steps = 0; writer_step(w, random); steps++)
@@ -303,7 +303,7 @@ struct assembly {
 	uint64_t objects;
 };
 
-static int assemble_one(void *arg, const char *text, uint64_t size)
+static inline int assemble_one(void *arg, const char *text, uint64_t size)
 {
 	struct assembly *a = arg;
 	struct block_key key;
@@ -326,10 +326,10 @@ static int assemble_one(void *arg, const char *text, uint64_t size)
 }
 
 /* What `cat` of a segment's objects by offset gives, which is what a bare restore does. */
-static struct assembly assemble(struct block_store *store, const struct uuid *uuid)
+static inline struct assembly assemble(struct block_store *store, const struct uuid *uuid)
 {
 	char text[UUID_TEXT_LENGTH + 1], prefix[64];
-	struct assembly a = {.uuid = *uuid, .size_max = 4 << 20, .store = store};
+	struct assembly a = {.uuid = *uuid, .size_max = 16 << 20, .store = store};
 	a.data = malloc(a.size_max);
 	ck_assert_ptr_nonnull(a.data);
 	(void)snprintf(prefix, sizeof(prefix), "wal/%s/", uuid_format(uuid, text));
@@ -338,7 +338,7 @@ static struct assembly assemble(struct block_store *store, const struct uuid *uu
 }
 
 /* Bytes [0, LENGTH) of the segment in the place are those of the model. */
-static void check_bytes(struct block_store *store, const struct source_model *model,
+static inline void check_bytes(struct block_store *store, const struct source_model *model,
 			const struct uuid *uuid, uint64_t length)
 {
 	const struct source_model_segment *s = source_model_find(model, uuid);
