@@ -61,8 +61,7 @@ static error_t parse_clone(int key, char *arg, struct argp_state *state)
 		clone->json = true;
 		return 0;
 	case ARGP_KEY_ARG:
-		if (state->arg_num == 0 &&
-		    settings_set(&clone->settings, "cloud", arg, &err) < 0)
+		if (state->arg_num == 0 && settings_set(&clone->settings, "cloud", arg, &err) < 0)
 			argp_error(state, "%s", err.text);
 		break;
 	default:
@@ -242,15 +241,17 @@ static int run(struct clone *clone, struct reterr *err)
 	if (r == 0 && clone->full) {
 		r = clone_fetch(clone->slots[1], err);
 		if (r < 0)
-			log_warning("'%s' is a whole clone that fetches what is missing as it reads; "
-				    "`protofs clone --full` goes on where it stopped",
-				    clone->slots[1]);
+			log_warning(
+				"'%s' is a whole clone that fetches what is missing as it reads; "
+				"`protofs clone --full` goes on where it stopped",
+				clone->slots[1]);
 	}
 	if (r < 0)
 		return r;
 	print_summary(clone);
 	if (!clone->take_over)
-		log_info("'%s' is read-only until it is mounted with -o take_over", clone->slots[1]);
+		log_info("'%s' is read-only until it is mounted with -o take_over",
+			 clone->slots[1]);
 	return 0;
 }
 

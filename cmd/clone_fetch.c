@@ -44,8 +44,7 @@ static int fetch_segment(struct engine *e, struct engine_segment *segment, void 
 			r = reterr_set(&cause, -ENODATA, "it ends there");
 		if (r < 0)
 			return reterr_set(err, r, "segment %s, byte %" PRIu64 ": %.380s",
-					  uuid_format(&info.uuid, uuid), at,
-					  store_why(&cause, r));
+					  uuid_format(&info.uuid, uuid), at, store_why(&cause, r));
 		at += n;
 		progress_add(n);
 	}

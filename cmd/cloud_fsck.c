@@ -15,6 +15,7 @@
 #include "cmd/store.h"
 #include "cmd/store_cloud.h"
 #include "cmd/text.h"
+#include "cmd/where_source.h"
 #include "engine/engine.h"
 
 static void on_finding(void *arg, const struct reterr *finding, bool fixed)
@@ -45,7 +46,8 @@ static void print_result(const struct cloud_fsck *fsck, const struct cloud_check
 	(void)printf("cloud: %" PRIu64 " objects, %s%s\n", result->objects,
 		     text_size(result->bytes, bytes), fsck->deep ? ", all read and compared" : "");
 	if (result->orphans)
-		(void)printf("cloud: %" PRIu64 " objects belong to no segment of this store: nothing "
+		(void)printf("cloud: %" PRIu64
+			     " objects belong to no segment of this store: nothing "
 			     "needs them\n",
 			     result->orphans);
 	if (result->problems == 0)
@@ -55,8 +57,9 @@ static void print_result(const struct cloud_fsck *fsck, const struct cloud_check
 			     result->fixed);
 }
 
-static int check(struct cloud_fsck *fsck, struct store *store,
-		 struct cloud_check_result *result, struct reterr *err)
+/* Compares, and prints what came of it. */
+static int check(struct cloud_fsck *fsck, struct segment_source *source, struct block_store *place,
+		 uint64_t block_size, uint64_t *ret_left, struct reterr *err)
 {
 	const struct cloud_check_options options = {
 		.deep = fsck->deep,
@@ -65,45 +68,104 @@ static int check(struct cloud_fsck *fsck, struct store *store,
 		.progress = on_progress,
 		.arg = fsck,
 	};
-	struct block_store *place;
+	struct cloud_check_result result = {0};
+
+	progress_begin("checking the cloud", 0);
+	int r = cloud_check(source, place, block_size, &options, &result, err);
+	progress_end();
+	if (r < 0)
+		return r;
+	print_result(fsck, &result);
+	*ret_left = result.problems - result.fixed;
+	return 0;
+}
+
+static int load_settings(const char *store, struct settings *ret, struct reterr *err)
+{
+	int r = settings_load(store, ret, err);
+	return r == 0 && !ret->cloud
+		       ? reterr_set(err, -EINVAL, "it has no cloud to check: there is none in %s",
+				    SETTINGS_FILE)
+		       : r;
+}
+
+static int check_store(struct cloud_fsck *fsck, struct store *store, uint64_t *ret_left,
+		       struct reterr *err)
+{
 	struct cloud_source source;
 	struct engine_stats stats;
+	struct block_store *place;
 
 	int r = store_cloud_place(store->cloud, err, &place);
 	if (r < 0)
 		return r;
 	engine_stats(store->engine, &stats);
 	cloud_source_init(&source, store->engine);
-	progress_begin("checking the cloud", 0);
-	r = cloud_check(&source.source, place, stats.block_size, &options, result, err);
-	progress_end();
-	return r;
+	return check(fsck, &source.source, place, stats.block_size, ret_left, err);
 }
 
 int cloud_fsck(struct cloud_fsck *fsck, uint64_t *ret_left, struct reterr *err)
 {
 	const struct engine_options options = {.read_only = true};
-	struct cloud_check_result result = {0};
 	struct settings settings = {0};
 	struct store store = {0};
 
-	int r = settings_load(fsck->store, &settings, err);
-	if (r == 0 && !settings.cloud)
-		r = reterr_set(err, -EINVAL, "it has no cloud to check: there is none in %s",
-			       SETTINGS_FILE);
+	int r = load_settings(fsck->store, &settings, err);
 	if (r == 0)
 		r = store_disk(fsck->store, 0, err, &store);
 	if (r == 0) {
 		r = store_open_with_cloud(&store, fsck->store, &settings, STORE_CLOUD_LOOK,
 					  &options, err);
 		if (r == 0)
-			r = check(fsck, &store, &result, err);
+			r = check_store(fsck, &store, ret_left, err);
 		store_abandon(&store); /* it was only read */
 	}
 	settings_done(&settings);
+	return r;
+}
+
+/* ---- Through a mount ------------------------------------------------------------------------ */
+
+static int geometry_of(const char *path, struct store_geometry *ret, struct reterr *err)
+{
+	struct store store;
+	int r = store_disk(path, 0, err, &store);
 	if (r < 0)
 		return r;
-	print_result(fsck, &result);
-	*ret_left = result.problems - result.fixed;
-	return 0;
+	r = store_geometry(&store, ret, err);
+	store_abandon(&store);
+	return r;
+}
+
+static int check_where(struct cloud_fsck *fsck, struct where *where,
+		       const struct settings *settings, uint64_t *ret_left, struct reterr *err)
+{
+	struct store_geometry geometry;
+	struct where_source source;
+	struct block_store *place;
+
+	int r = geometry_of(fsck->store, &geometry, err);
+	if (r == 0)
+		r = where_source_init(&source, where, err);
+	if (r < 0)
+		return r;
+	r = store_cloud_open_place(settings, false, err, &place);
+	if (r == 0) {
+		r = check(fsck, &source.source, place, geometry.block_size, ret_left, err);
+		block_store_free(place);
+	}
+	where_source_done(&source);
+	return r;
+}
+
+int cloud_fsck_where(struct cloud_fsck *fsck, struct where *where, uint64_t *ret_left,
+		     struct reterr *err)
+{
+	struct settings settings = {0};
+	int r = load_settings(fsck->store, &settings, err);
+
+	if (r == 0)
+		r = check_where(fsck, where, &settings, ret_left, err);
+	settings_done(&settings);
+	return r;
 }

@@ -1,4 +1,7 @@
-/* `protofs fsck --cloud`: what a store's cloud holds of it, compared with what is here. */
+/*
+ * What a store's cloud holds of it, compared with what is here: `protofs fsck --cloud`, `protofs
+ * scrub --cloud`.
+ */
 #ifndef PROTOFS_CMD_CLOUD_FSCK_H
 #define PROTOFS_CMD_CLOUD_FSCK_H
 
@@ -7,6 +10,10 @@
 
 #include "base/attr.h"
 #include "base/reterr.h"
+
+struct block_store;
+struct segment_source;
+struct where;
 
 struct cloud_fsck {
 	const char *store; /* the directory */
@@ -20,5 +27,12 @@ struct cloud_fsck {
  * store has no cloud; -EBUSY somebody has it.
  */
 MUST_CHECK int cloud_fsck(struct cloud_fsck *fsck, uint64_t *ret_left, struct reterr *err);
+
+/*
+ * The same for a store that is WHERE, perhaps mounted and in use: what is here is read through it.
+ * Without repair.
+ */
+MUST_CHECK int cloud_fsck_where(struct cloud_fsck *fsck, struct where *where, uint64_t *ret_left,
+				struct reterr *err);
 
 #endif

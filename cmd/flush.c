@@ -22,13 +22,13 @@ enum { STATS_SIZE_MAX = 1 << 20, POLL_MS = 100, REASON_SIZE = 512 };
 
 struct flush {
 	const char *mountpoint;
-	int top;            /* the mountpoint */
-	int fd;             /* .ctl/flush */
-	atomic_bool done;   /* the write has returned */
-	int result;         /* what it returned; valid once `done` */
-	bool warned;        /* that the cloud is away */
-	bool started;       /* progress is shown */
-	uint64_t total;     /* bytes that were behind first */
+	int top;          /* the mountpoint */
+	int fd;           /* .ctl/flush */
+	atomic_bool done; /* the write has returned */
+	int result;       /* what it returned; valid once `done` */
+	bool warned;      /* that the cloud is away */
+	bool started;     /* progress is shown */
+	uint64_t total;   /* bytes that were behind first */
 };
 
 /* The daemon answers when all is there. A thread of its own, so that progress can be shown. */
@@ -54,8 +54,7 @@ static yajl_val read_stats(const struct flush *flush)
 	CLEANUP(buf_done) struct buf text = {.max = STATS_SIZE_MAX};
 	char why[REASON_SIZE];
 
-	if (io_read_file(flush->top, ".ctl/stats.json", &text) < 0 ||
-	    buf_append(&text, "", 1) < 0)
+	if (io_read_file(flush->top, ".ctl/stats.json", &text) < 0 || buf_append(&text, "", 1) < 0)
 		return NULL;
 	return yajl_tree_parse((const char *)text.data, why, sizeof(why));
 }
@@ -95,11 +94,11 @@ static void log_failure(const struct flush *flush)
 	const char *reason = stats ? string_at(stats, "read_only_reason", NULL, NULL) : "";
 
 	if (!*why)
-		why = *reason ? reason
-			      : flush->result == -EROFS
-					? "the mount is read-only and uploads nothing"
-					: strerror(-flush->result);
-	log_error("cannot flush '%s' to its cloud: %s; it is still mounted", flush->mountpoint, why);
+		why = *reason                   ? reason
+		      : flush->result == -EROFS ? "the mount is read-only and uploads nothing"
+						: strerror(-flush->result);
+	log_error("cannot flush '%s' to its cloud: %s; it is still mounted", flush->mountpoint,
+		  why);
 	yajl_tree_free(stats);
 }
 

@@ -47,9 +47,10 @@ static error_t parse_init(int key, char *arg, struct argp_state *state)
 static int check_settings(const struct init *init, struct reterr *err)
 {
 	if (init->settings.cloud && strcmp(init->settings.cloud, "mem:") == 0)
-		return reterr_set(err, -EINVAL,
-				  "nothing keeps what is uploaded to mem:; only a mem: store can have "
-				  "such a cloud, at its mount");
+		return reterr_set(
+			err, -EINVAL,
+			"nothing keeps what is uploaded to mem:; only a mem: store can have "
+			"such a cloud, at its mount");
 	return settings_check(&init->settings, err);
 }
 

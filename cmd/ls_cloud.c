@@ -12,12 +12,12 @@
 
 #include "cloud/block_cache_file.h"
 #include "cmd/log.h"
-#include "cmd/mountinfo.h"
 #include "cmd/print.h"
 #include "cmd/settings.h"
 #include "cmd/store.h"
 #include "cmd/store_cloud.h"
 #include "cmd/verb.h"
+#include "cmd/where.h"
 #include "fs/utc.h"
 
 struct listing {
@@ -73,31 +73,6 @@ static int on_object(void *arg, const char *key, uint64_t size)
 	return r == -ENOENT ? 0 : r;
 }
 
-/* The directory of the store that WHERE names, to be freed. */
-static int find_store(const char *where, char **ret, struct reterr *err)
-{
-	struct mountinfo mount;
-	char *real;
-
-	int r = mountinfo_resolve(where, &real);
-	if (r < 0)
-		return reterr_set(err, r, "%s", strerror(-r));
-	r = mountinfo_at(real, &mount);
-	if (r == 0) {
-		free(real);
-		real = strdup(mount.source);
-		mountinfo_done(&mount);
-		if (!real)
-			return reterr_set(err, -ENOMEM, "out of memory");
-	}
-	if (store_is_memory(real)) {
-		free(real);
-		return reterr_set(err, -EINVAL, "a mem: store remembers no cloud");
-	}
-	*ret = real;
-	return 0;
-}
-
 static int find_cache(const char *path, const struct settings *settings, struct listing *listing,
 		      struct reterr *err)
 {
@@ -141,7 +116,7 @@ int ls_cloud(const char *where, struct print *print)
 	struct reterr err = {0};
 	char *store = NULL;
 
-	int r = find_store(where, &store, &err);
+	int r = where_store(where, &store, &err);
 	if (r == 0)
 		r = settings_load(store, &settings, &err);
 	if (r == 0 && !settings.cloud)

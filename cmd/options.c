@@ -13,13 +13,13 @@
 enum { FUSE_OPTIONS_SIZE_MAX = 4096, NAME_SIZE = 32 };
 
 enum kind {
-	KIND_FLAG,       /* bool */
-	KIND_SIZE,       /* uint64_t, bytes */
-	KIND_MS,         /* uint64_t, milliseconds */
-	KIND_COUNT,      /* uint64_t */
-	KIND_USER,       /* options->uid */
-	KIND_GROUP,      /* options->gid */
-	KIND_LOG,        /* options->log_path */
+	KIND_FLAG,  /* bool */
+	KIND_SIZE,  /* uint64_t, bytes */
+	KIND_MS,    /* uint64_t, milliseconds */
+	KIND_COUNT, /* uint64_t */
+	KIND_USER,  /* options->uid */
+	KIND_GROUP, /* options->gid */
+	KIND_LOG,   /* options->log_path */
 };
 
 struct option {

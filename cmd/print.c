@@ -38,7 +38,8 @@ void print_member(const char *name, const char *value)
 	struct json_writer w = {.out = &text};
 
 	(void)printf(", \"%s\": ", name);
-	if (!value || json_string(&w, (struct slice){(const uint8_t *)value, strlen(value)}, false) < 0)
+	if (!value ||
+	    json_string(&w, (struct slice){(const uint8_t *)value, strlen(value)}, false) < 0)
 		(void)fputs("null", stdout);
 	else
 		(void)fwrite(text.data, 1, text.size, stdout);

@@ -166,7 +166,8 @@ static int restore_all(struct restore *restore, struct reterr *err)
 		return r;
 	r = fill(restore, has_root == 0, &root, err);
 	if (r < 0) {
-		log_warning("'%s' holds what was restored so far: remove it", restore->place.partial);
+		log_warning("'%s' holds what was restored so far: remove it",
+			    restore->place.partial);
 		return r;
 	}
 	r = new_place_take(&restore->place, err);

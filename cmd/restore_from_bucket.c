@@ -138,8 +138,7 @@ static int bucket_import(struct restore_from *from, struct engine *e, const stru
 	if (*ret_bytes == 0)
 		return 0;
 	int r = engine_import_from(e, segment, *ret_bytes, read_fetch, &fetch, &cause);
-	return r < 0 ? reterr_set(err, r, "%s",
-				  store_why(fetch.err.code ? &fetch.err : &cause, r))
+	return r < 0 ? reterr_set(err, r, "%s", store_why(fetch.err.code ? &fetch.err : &cause, r))
 		     : 0;
 }
 

@@ -10,6 +10,7 @@
 
 #include "base/hash.h"
 #include "cmd/args.h"
+#include "cmd/cloud_fsck.h"
 #include "cmd/io.h"
 #include "cmd/log.h"
 #include "cmd/progress.h"
@@ -21,12 +22,15 @@
 struct scrub {
 	const char *path;
 	bool json;
+	bool cloud;
 	uint8_t *chunk; /* ENGINE_SUM_SIZE bytes */
 	uint64_t bytes;
 	uint64_t problems;
 };
 
 static const struct argp_option scrub_options[] = {
+	{"cloud", 'c', NULL, 0,
+	 "Then get every object of its cloud, too, and compare it: it costs a request for each", 0},
 	{"json", 'j', NULL, 0, "Print the summary as JSON", 0},
 	{0},
 };
@@ -36,6 +40,10 @@ static error_t parse_scrub(int key, char *arg, struct argp_state *state)
 	struct scrub *scrub = state->input;
 	if (key == 'j') {
 		scrub->json = true;
+		return 0;
+	}
+	if (key == 'c') {
+		scrub->cloud = true;
 		return 0;
 	}
 	return args_positional(state, key, arg, &scrub->path, 1);
@@ -114,6 +122,29 @@ static int scrub_all(struct scrub *scrub, struct where *where, struct reterr *er
 	return 0;
 }
 
+static int scrub_cloud(const struct scrub *scrub, struct where *where)
+{
+	struct cloud_fsck fsck = {.deep = true, .json = scrub->json};
+	struct reterr err = {0};
+	uint64_t left = 0;
+	char *store = NULL;
+
+	int r = where_store(scrub->path, &store, &err);
+	fsck.store = store;
+	if (r == 0)
+		r = cloud_fsck_where(&fsck, where, &left, &err);
+	free(store);
+	if (r < 0) {
+		log_error("cannot scrub the cloud of '%s': %s", scrub->path, store_why(&err, r));
+		return r == -EINVAL ? EXIT_CODE_USAGE : EXIT_CODE_FAILED;
+	}
+	if (left)
+		log_error("the cloud of '%s' has problems; `protofs fsck --cloud --repair` uploads "
+			  "again what is missing",
+			  scrub->path);
+	return left ? EXIT_CODE_FAILED : EXIT_CODE_DONE;
+}
+
 int verb_scrub(int argc, char **argv)
 {
 	static const struct argp argp = {
@@ -142,6 +173,9 @@ int verb_scrub(int argc, char **argv)
 			"fsck`",
 			where->path);
 	free(scrub.chunk);
+	code = r < 0 || scrub.problems ? EXIT_CODE_FAILED : EXIT_CODE_DONE;
+	if (scrub.cloud && code == EXIT_CODE_DONE)
+		code = scrub_cloud(&scrub, where);
 	where_close(where);
-	return r < 0 || scrub.problems ? EXIT_CODE_FAILED : EXIT_CODE_DONE;
+	return code;
 }

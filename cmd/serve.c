@@ -152,13 +152,15 @@ static void tell_state(const struct serve *serve, struct engine *engine)
 	if (stats.recovered)
 		log_info("'%s' was not closed cleanly: recovered", serve->store);
 	if (stats.clone && stats.read_only)
-		log_warning("'%s' is a clone and read-only: `protofs mount -o take_over` makes it the "
-			    "one that goes on, when the store that it was made of no longer does",
-			    serve->store);
+		log_warning(
+			"'%s' is a clone and read-only: `protofs mount -o take_over` makes it the "
+			"one that goes on, when the store that it was made of no longer does",
+			serve->store);
 	else if (stats.copied && stats.read_only)
-		log_warning("'%s' was copied or moved and is read-only: `protofs mount -o take_over` "
-			    "makes it the one that goes on, if no other copy does",
-			    serve->store);
+		log_warning(
+			"'%s' was copied or moved and is read-only: `protofs mount -o take_over` "
+			"makes it the one that goes on, if no other copy does",
+			serve->store);
 	else if (stats.read_only && !serve->options->read_only)
 		log_warning("'%s' is mounted read-only: %s%s", serve->store, stats.read_only_reason,
 			    stats.damaged ? "; unmount it and see `protofs fsck`" : "");

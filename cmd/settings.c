@@ -269,13 +269,15 @@ int settings_check(const struct settings *settings, struct reterr *err)
 	if (settings->cloud)
 		return 0;
 	if (settings->durability == DURABILITY_CLOUD)
-		return reterr_set(err, -EINVAL,
-				  "durability=cloud needs a bucket, and this store has none: give it "
-				  "one with cloud=URL, or let fsync wait for the disk with "
-				  "durability=local");
+		return reterr_set(
+			err, -EINVAL,
+			"durability=cloud needs a bucket, and this store has none: give it "
+			"one with cloud=URL, or let fsync wait for the disk with "
+			"durability=local");
 	if (settings->disk_max)
-		return reterr_set(err, -EINVAL,
-				  "disk_max needs a bucket: what leaves the disk must be elsewhere, "
-				  "and this store has no cloud=URL");
+		return reterr_set(
+			err, -EINVAL,
+			"disk_max needs a bucket: what leaves the disk must be elsewhere, "
+			"and this store has no cloud=URL");
 	return 0;
 }

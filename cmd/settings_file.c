@@ -184,9 +184,10 @@ static int check_place(const char *store, const struct settings *stored,
 				  stored->cloud, given->cloud, SETTINGS_FILE);
 	const char *cloud = given->cloud ? given->cloud : stored->cloud;
 	if (store && cloud && strcmp(cloud, "mem:") == 0)
-		return reterr_set(err, -EINVAL,
-				  "nothing keeps what is uploaded to mem:, and the store would "
-				  "believe that it is there: only a mem: store can have such a cloud");
+		return reterr_set(
+			err, -EINVAL,
+			"nothing keeps what is uploaded to mem:, and the store would "
+			"believe that it is there: only a mem: store can have such a cloud");
 	return 0;
 }
 

@@ -24,8 +24,8 @@
 #define CACHE_MAX_DEFAULT ((uint64_t)500 * 1000 * 1000)
 
 enum {
-	CACHE_PART = 10,             /* of disk_max, where cache_max is not set */
-	DISK_PARTS_MIN = 4,          /* parts that disk_max must have room for */
+	CACHE_PART = 10,    /* of disk_max, where cache_max is not set */
+	DISK_PARTS_MIN = 4, /* parts that disk_max must have room for */
 	PART_BLOCKS = 64,
 	ROOM_WAIT_MS = 30000,
 	ROOM_POLL_MS = 10,
@@ -50,7 +50,7 @@ struct store_cloud {
 
 	/* From store_cloud_start to store_cloud_stop; nobody else is there then. */
 	struct cloud_source source;
-	_Atomic(struct engine *) engine; /* from store_cloud_set_engine on */
+	_Atomic(struct engine *) engine;     /* from store_cloud_set_engine on */
 	_Atomic(struct uploader *) uploader; /* NULL: nothing is uploaded */
 };
 
@@ -65,14 +65,15 @@ int store_cloud_open_place(const struct settings *settings, bool make, struct re
 			   struct block_store **ret)
 {
 	const struct cloud_options options = {
-		.s3 = {
-			.endpoint = settings->endpoint,
-			.region = settings->region,
-			.profile = settings->profile,
-			.credentials_file = settings->credentials,
-			.ca_bundle = settings->ca_bundle,
-			.virtual_host = settings->virtual_host,
-		},
+		.s3 =
+			{
+				.endpoint = settings->endpoint,
+				.region = settings->region,
+				.profile = settings->profile,
+				.credentials_file = settings->credentials,
+				.ca_bundle = settings->ca_bundle,
+				.virtual_host = settings->virtual_host,
+			},
 		.make = make,
 	};
 	struct reterr cause = {0};
@@ -116,8 +117,7 @@ static int open_cache(struct store_cloud *cloud, struct reterr *err)
 
 	const struct block_cache_options options = {
 		.dir = cloud->temporary[0] ? cloud->temporary : cloud->options.store,
-		.server = settings->server_id ? (uint32_t)settings->server_id
-					      : cloud->options.node,
+		.server = settings->server_id ? (uint32_t)settings->server_id : cloud->options.node,
 		.size_max = cache_max(cloud),
 		.block_size = cloud->options.block_size,
 	};
@@ -190,8 +190,9 @@ int store_cloud_connect(struct store_cloud *cloud, struct reterr *err)
 		return 0;
 	(void)pthread_mutex_lock(&cloud->connecting);
 	if (!atomic_load(&cloud->connected)) {
-		r = atomic_load(&cloud->stopping) ? reterr_set(err, -ECANCELED, "it is being closed")
-						  : connect_parts(cloud, err);
+		r = atomic_load(&cloud->stopping)
+			    ? reterr_set(err, -ECANCELED, "it is being closed")
+			    : connect_parts(cloud, err);
 		atomic_store(&cloud->connected, r == 0);
 	}
 	(void)pthread_mutex_unlock(&cloud->connecting);
@@ -208,8 +209,7 @@ int store_cloud_place(struct store_cloud *cloud, struct reterr *err, struct bloc
 
 bool store_cloud_cached(struct store_cloud *cloud, const char *key, char *ret_path, size_t size)
 {
-	return atomic_load(&cloud->connected) &&
-	       block_cache_has(cloud->cache, key, ret_path, size);
+	return atomic_load(&cloud->connected) && block_cache_has(cloud->cache, key, ret_path, size);
 }
 
 /* ---- The engine's reader -------------------------------------------------------------------- */
@@ -396,7 +396,8 @@ int store_cloud_new(const struct store_cloud_options *options, struct reterr *er
 	if (disk_max && disk_max < disk_min)
 		return reterr_set(err, -EINVAL,
 				  "disk_max is %" PRIu64 " bytes, but with blocks of %" PRIu64
-				  " it must be %" PRIu64 " at least: what is still written to stays here",
+				  " it must be %" PRIu64
+				  " at least: what is still written to stays here",
 				  disk_max, options->block_size, disk_min);
 
 	struct store_cloud *cloud = calloc(1, sizeof(*cloud));

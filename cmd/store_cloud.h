@@ -27,8 +27,8 @@ struct store_cloud;
 
 struct store_cloud_options {
 	const struct settings *settings; /* borrowed; cloud is set */
-	const char *store;   /* the directory; borrowed. NULL: a mem: store */
-	uint64_t block_size; /* of the store */
+	const char *store;               /* the directory; borrowed. NULL: a mem: store */
+	uint64_t block_size;             /* of the store */
 	uint32_t node;
 	/*
 	 * Nothing is written to the store's directory: what is read is kept elsewhere, and for as

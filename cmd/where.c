@@ -85,6 +85,30 @@ int where_open_for(const char *what, const char *path, enum where_access access,
 	return r == -EINVAL ? EXIT_CODE_USAGE : EXIT_CODE_FAILED;
 }
 
+int where_store(const char *path, char **ret, struct reterr *err)
+{
+	struct mountinfo mount;
+	char *real;
+
+	int r = mountinfo_resolve(path, &real);
+	if (r < 0)
+		return reterr_set(err, r, "%s", strerror(-r));
+	r = mountinfo_at(real, &mount);
+	if (r == 0) {
+		free(real);
+		real = strdup(mount.source);
+		mountinfo_done(&mount);
+		if (!real)
+			return reterr_set(err, -ENOMEM, "out of memory");
+	}
+	if (store_is_memory(real)) {
+		free(real);
+		return reterr_set(err, -EINVAL, "a mem: store remembers no cloud");
+	}
+	*ret = real;
+	return 0;
+}
+
 void where_close(struct where *where)
 {
 	struct reterr err = {0};

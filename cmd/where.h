@@ -106,6 +106,11 @@ MUST_CHECK int where_open(const char *path, enum where_access access, struct ret
  */
 MUST_CHECK int where_open_for(const char *what, const char *path, enum where_access access,
 			      struct where **ret);
+/*
+ * The directory of the store that PATH names, mounted or not, to be freed. -EINVAL it is in memory.
+ */
+MUST_CHECK int where_store(const char *path, char **ret, struct reterr *err);
+
 /* Accepts NULL. Warns of what went wrong. */
 void where_close(struct where *where);
 

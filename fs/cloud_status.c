@@ -8,15 +8,16 @@
 #include "fs/size_text.h"
 
 static const char *const state_names[CLOUD_STATES] = {
-	[CLOUD_IDLE] = "idle",     [CLOUD_BUSY] = "busy",     [CLOUD_WAITING] = "waiting",
-	[CLOUD_PAUSED] = "paused", [CLOUD_FENCED] = "fenced", [CLOUD_FAILED] = "failed",
+	[CLOUD_IDLE] = "idle",       [CLOUD_BUSY] = "busy",     [CLOUD_WAITING] = "waiting",
+	[CLOUD_PAUSED] = "paused",   [CLOUD_FENCED] = "fenced", [CLOUD_FAILED] = "failed",
 	[CLOUD_READING] = "reading",
 };
 
 static const char *const state_texts[CLOUD_STATES] = {
 	[CLOUD_IDLE] = "idle: all is there",
 	[CLOUD_BUSY] = "busy: uploading",
-	[CLOUD_WAITING] = "WAITING: it cannot be reached; this mount goes on, and so will the upload",
+	[CLOUD_WAITING] =
+		"WAITING: it cannot be reached; this mount goes on, and so will the upload",
 	[CLOUD_PAUSED] = "PAUSED: it refuses; this mount goes on",
 	[CLOUD_FENCED] = "FENCED: another owner writes there; this store is read-only",
 	[CLOUD_FAILED] = "FAILED: what is here cannot be uploaded",
@@ -24,8 +25,8 @@ static const char *const state_texts[CLOUD_STATES] = {
 };
 
 static const char *const request_names[BLOCK_REQUESTS] = {
-	[BLOCK_REQUEST_PUT] = "put",   [BLOCK_REQUEST_GET] = "get",
-	[BLOCK_REQUEST_HEAD] = "head", [BLOCK_REQUEST_LIST] = "list",
+	[BLOCK_REQUEST_PUT] = "put",       [BLOCK_REQUEST_GET] = "get",
+	[BLOCK_REQUEST_HEAD] = "head",     [BLOCK_REQUEST_LIST] = "list",
 	[BLOCK_REQUEST_DELETE] = "delete",
 };
 
@@ -101,8 +102,7 @@ MUST_CHECK static int text_cache(const struct cloud_status *status, struct buf *
 			  100 * hit_ratio(status), status->cache_hits + status->cache_misses,
 			  size_text(status->cache_bytes, bytes),
 			  size_text(status->cache_size_max, size_max), status->cache_blocks,
-			  status->cache_read_ahead, status->cache_evictions,
-			  status->cache_damaged);
+			  status->cache_read_ahead, status->cache_evictions, status->cache_damaged);
 }
 
 /* What is wrong now, the upload's trouble first. NULL: nothing. */
@@ -284,8 +284,7 @@ int cloud_status_as_json(const struct cloud_status *status, struct json_writer *
 MUST_CHECK static int metric_head(const char *name, bool counter, const char *help, struct buf *out)
 {
 	const char *suffix = counter ? "_total" : "";
-	return buf_printf(out,
-			  "# HELP protofs_cloud_%s%s %s\n# TYPE protofs_cloud_%s%s %s\n", name,
+	return buf_printf(out, "# HELP protofs_cloud_%s%s %s\n# TYPE protofs_cloud_%s%s %s\n", name,
 			  suffix, help, name, suffix, counter ? "counter" : "gauge");
 }
 

@@ -53,9 +53,9 @@ struct crew {
 	unsigned large_away;  /* lock */
 	unsigned large_late;  /* that asked for their buffer after they had left; lock */
 	pthread_cond_t large_late_less;
-	unsigned receiving;   /* lock */
-	bool ending;          /* lock */
-	int result;           /* lock */
+	unsigned receiving; /* lock */
+	bool ending;        /* lock */
+	int result;         /* lock */
 };
 
 /* libfuse hands no context to operations that could lead to their thread. */

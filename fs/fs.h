@@ -83,7 +83,7 @@ struct fs_options {
 	uint64_t blob_size_max;   /* of an atom written through atoms/in; 0 is the default */
 	uint64_t read_ahead_size; /* bytes; 0 is 8 MiB */
 
-	bool appends_wait; /* an append may wait for room on the disk */
+	bool appends_wait;            /* an append may wait for room on the disk */
 	const struct fs_cloud *cloud; /* borrowed until fs_free; NULL: the store has none */
 
 	/*

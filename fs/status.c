@@ -43,8 +43,7 @@ MUST_CHECK static int text_disk(const struct engine_stats *stats,
 
 	if (stats->disk_total == 0)
 		return 0;
-	int r = buf_printf(out, "disk       %s free of %s",
-			   size_text(stats->disk_available, size),
+	int r = buf_printf(out, "disk       %s free of %s", size_text(stats->disk_available, size),
 			   size_text(stats->disk_total, total));
 	if (r < 0)
 		return r;
@@ -105,12 +104,11 @@ int status_as_text(const struct engine_stats *stats, const struct status_growth 
 		r = buf_printf(out,
 			       "since then %" PRIu64 " appends of %s, %" PRIu64
 			       " commits for %" PRIu64 " waiters, %" PRIu64 " roots\n",
-			       stats->appends, size_text(stats->bytes_appended, a),
-			       stats->commits, stats->commit_waiters, stats->roots_published);
+			       stats->appends, size_text(stats->bytes_appended, a), stats->commits,
+			       stats->commit_waiters, stats->roots_published);
 	if (r == 0)
 		r = buf_printf(out, "memory     %s of cache, %s of buffers\n",
-			       size_text(stats->cache_bytes, a),
-			       size_text(stats->buffer_bytes, b));
+			       size_text(stats->cache_bytes, a), size_text(stats->buffer_bytes, b));
 	if (r == 0)
 		r = buf_printf(out, "commits by %s, blocks of %s\n", stats->disk_path,
 			       size_text(stats->block_size, a));

@@ -157,9 +157,12 @@ struct ctl_file {
 };
 
 static const struct ctl_file ctl_files[] = {
-	{.name = "status", .make = make_status},   {.name = "stats.json", .make = make_stats},
-	{.name = "metrics", .make = make_metrics}, {.name = "errors", .make = make_errors},
-	{.name = "sync", .command = do_sync},      {.name = "seal", .command = do_seal},
+	{.name = "status", .make = make_status},
+	{.name = "stats.json", .make = make_stats},
+	{.name = "metrics", .make = make_metrics},
+	{.name = "errors", .make = make_errors},
+	{.name = "sync", .command = do_sync},
+	{.name = "seal", .command = do_seal},
 	{.name = "accept", .command = do_accept},
 	{.name = "upload", .make = make_upload, .of_cloud = true},
 	{.name = "flush", .command = do_flush, .of_cloud = true},

@@ -17,7 +17,8 @@ _protofs_options() {
 	umount) echo "$common --flush --lazy --wait=" ;;
 	put) echo "$common --format=" ;;
 	cat) echo "$common --json --frame" ;;
-	ls | scrub) echo "$common --json" ;;
+	ls) echo "$common --json" ;;
+	scrub) echo "$common --cloud --json" ;;
 	root) echo "$common --json --count= --expect=" ;;
 	status) echo "$common --json --watch --count=" ;;
 	fsck) echo "$common --cloud --deep --repair --json" ;;

@@ -553,6 +553,24 @@ def fsck_cloud_finds_and_mends():
 
 
 @test
+def scrub_cloud_reads_every_object_also_while_mounted():
+    with clouded() as store, store.mount() as mnt:
+        segments, pointer = fill(mnt)
+        for where in (mnt, store):
+            if where is store:
+                mnt.umount()
+            done = protofs("scrub", where, "--cloud")
+            check_in("cloud: clean", done.out, f"scrub --cloud of {where}")
+            check_in("all read and compared", done.out, f"scrub --cloud of {where}")
+        mnt.start()
+        flip(os.path.join(store.cloud.dir, f"wal/{pointer.segment}/{BLOCK:020}"), 77)
+        done = refused("scrub", mnt, "--cloud", says=[pointer.segment, f"{BLOCK:020}"])
+        check_in("1 problems", done.out, "scrub --cloud of a damaged object")
+    with Store() as store:
+        refused("scrub", store.dir, "--cloud", code=2, says=["no cloud"])
+
+
+@test
 def ls_cloud_shows_the_objects():
     with clouded() as store, store.mount() as mnt:
         fill(mnt)

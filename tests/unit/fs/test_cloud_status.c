@@ -88,8 +88,9 @@ START_TEST(trouble_says_why_and_when_it_is_tried_again)
 
 	buf_clear(&out);
 	ck_assert_int_eq(cloud_status_as_error(&status, &out), 0);
-	ck_assert_str_eq(text_of(&out), "now, cloud paused: EACCES: 403 AccessDenied for \"wal/x\"; "
-					"next attempt in 12.5 s\n");
+	ck_assert_str_eq(text_of(&out),
+			 "now, cloud paused: EACCES: 403 AccessDenied for \"wal/x\"; "
+			 "next attempt in 12.5 s\n");
 
 	/* A read that failed, while the upload has nothing to complain of. */
 	status.error = (struct reterr){0};
@@ -158,7 +159,8 @@ START_TEST(the_metrics_have_one_head_each)
 
 	ck_assert_int_eq(cloud_status_as_metrics(&status, &out), 0);
 	const char *text = text_of(&out);
-	has(text, "# TYPE protofs_cloud_seconds_behind gauge\nprotofs_cloud_seconds_behind 4.200\n");
+	has(text,
+	    "# TYPE protofs_cloud_seconds_behind gauge\nprotofs_cloud_seconds_behind 4.200\n");
 	has(text, "# TYPE protofs_cloud_bytes_uploaded_total counter\n"
 		  "protofs_cloud_bytes_uploaded_total 3221225472\n");
 	has(text, "protofs_cloud_requests_total{kind=\"put\"} 616\n");
