@@ -3,7 +3,7 @@
  * frame are the object's metadata (x-amz-meta-xxh3, x-amz-meta-first-frame).
  *
  * A put carries If-None-Match: *, so that S3 itself lets one of two writers win. A server that answers
- * 501 to that is remembered: from then on a put looks first and then writes, and status says that this
+ * 501 to that, or ignores it, is remembered: from then on a put looks first and then writes, and status says that this
  * is no protection. One attempt a call; blocks are at most 64 MiB, so nothing is ever uploaded in
  * parts.
  */
@@ -140,6 +140,25 @@ static int check_size(const char *key, size_t size, struct reterr *err)
 	return reterr_set(err, -EFBIG, "%.100s: %zu bytes are too many for a block", key, size);
 }
 
+/*
+ * A server that does not know the condition may not say so but ignore it, and then everybody wins. The
+ * first manifest of each process is put again, byte for byte: who takes it cannot refuse.
+ */
+static void prove_condition(struct s3_store *store, const char *key, const void *data, size_t size,
+			    uint64_t first_frame)
+{
+	struct block_key parsed;
+	struct s3_error error;
+	if (block_key_parse(key, &parsed) < 0 || parsed.kind != BLOCK_KEY_ROOT ||
+	    atomic_exchange(&store->proved, true))
+		return;
+	int r = put_object(store, key, data, size, first_frame, true, &error, NULL);
+	if (r == 0)
+		atomic_store(&store->conditional, false);
+	else if (r != -EEXIST)
+		atomic_store(&store->proved, false); /* nothing was learnt: the next one again */
+}
+
 static int s3_put(struct block_store *base, const char *key, const void *data, size_t size,
 		  uint64_t first_frame, struct reterr *err)
 {
@@ -152,6 +171,8 @@ static int s3_put(struct block_store *base, const char *key, const void *data, s
 		return put_after_look(store, key, data, size, first_frame, err);
 
 	r = put_object(store, key, data, size, first_frame, true, &error, err);
+	if (r == 0)
+		prove_condition(store, key, data, size, first_frame);
 	if (error.status != 501)
 		return r;
 	r = put_after_look(store, key, data, size, first_frame, err);

@@ -14,8 +14,9 @@
 struct s3_store {
 	struct block_store base;
 	struct s3_client client;
-	/* Whether If-None-Match works there: true until the server says 501. */
+	/* Whether If-None-Match works there: true until the server says 501, or ignores it. */
 	atomic_bool conditional;
+	atomic_bool proved; /* the server was seen to refuse a second put, or is asked just now */
 };
 
 static inline struct s3_store *s3_store_of(struct block_store *base)

@@ -182,6 +182,45 @@ START_TEST(a_server_that_cannot_refuse)
 }
 END_TEST
 
+#define ROOT1 "roots/00000000000000000001"
+#define ROOT2 "roots/00000000000000000002"
+
+START_TEST(a_server_that_ignores_the_condition)
+{
+	OPEN({.head = "HTTP/1.1 200 OK\n" ETAG_HELLO}, {.head = "HTTP/1.1 200 OK\n" ETAG_HELLO},
+	     {.head = "HTTP/1.1 200 OK\n" ETAG_HELLO});
+	struct block_store_status status;
+	/* Blocks are too dear to try it with. */
+	ck_assert_int_eq(put(KEY, "hello"), 0);
+	ck_assert_int_eq(put(ROOT1, "hello"), 0);
+	ck_assert_str_eq(script.requests[2].url, script.requests[1].url);
+	ck_assert_str_eq(script.requests[2].body, "hello");
+	ck_header(2, "If-None-Match: *\n");
+	block_store_status(store, &status);
+	ck_assert(!status.conditional);
+	done();
+}
+END_TEST
+
+START_TEST(a_server_that_keeps_the_condition)
+{
+	OPEN({.head = "HTTP/1.1 200 OK\n" ETAG_HELLO}, {.head = "HTTP/1.1 503 Slow Down\n"},
+	     /* Nothing was learnt. */
+	     {.head = "HTTP/1.1 200 OK\n" ETAG_HELLO}, {.head = "HTTP/1.1 412 P\n"},
+	     /* And now it is known. */
+	     {.head = "HTTP/1.1 200 OK\n" ETAG_HELLO});
+	struct block_store_status status;
+	ck_assert_int_eq(put(ROOT1, "hello"), 0);
+	ck_assert_int_eq(put(ROOT2, "hello"), 0);
+	ck_assert_int_eq(put("roots/00000000000000000003", "hello"), 0);
+	ck_assert_int_eq(err.code, 0);
+	block_store_status(store, &status);
+	ck_assert(status.conditional);
+	ck_assert_uint_eq(status.requests[BLOCK_REQUEST_PUT], 5);
+	done();
+}
+END_TEST
+
 START_TEST(a_501_for_another_reason)
 {
 	OPEN({.head = "HTTP/1.1 501 Not Implemented\n"}, {.head = "HTTP/1.1 404 Not Found\n"},
@@ -920,6 +959,8 @@ int main(void)
 	tcase_add_test(tcase, virtual_hosts);
 	tcase_add_test(tcase, of_two_puts_one_wins);
 	tcase_add_test(tcase, a_server_that_cannot_refuse);
+	tcase_add_test(tcase, a_server_that_ignores_the_condition);
+	tcase_add_test(tcase, a_server_that_keeps_the_condition);
 	tcase_add_test(tcase, a_501_for_another_reason);
 	tcase_add_test(tcase, any_web_server_says_200);
 	tcase_add_test(tcase, only_the_owner_is_replaced);
