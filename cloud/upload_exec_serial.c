@@ -364,35 +364,36 @@ static void compact(struct upload_io *io, struct upload_plan *plan, struct uploa
 	ret->local = ret->r < 0;
 }
 
+/* Room is made before it is needed: who writes waits at DISK_MAX. */
 static bool too_large(struct upload_io *io, const struct upload_plan *plan)
 {
-	return io->source->ops->disk_used(io->source) > plan->disk_max;
+	return io->source->ops->disk_used(io->source) > plan->disk_max - plan->disk_max / 8;
 }
 
 static void list_parts(struct upload_io *io, struct upload_plan *plan)
 {
 	plan->part_count = 0;
-	plan->over = too_large(io, plan);
-	if (plan->over)
+	if (too_large(io, plan))
 		plan->part_count = io->source->ops->parts(io->source, plan->parts,
 							  ARRAY_SIZE(plan->parts));
+	plan->over = io->source->ops->disk_used(io->source) > plan->disk_max;
 }
 
 static void evict(struct upload_io *io, struct upload_plan *plan, struct upload_result *ret)
 {
-	for (size_t i = 0; i < plan->part_count && too_large(io, plan); i++) {
-		const struct source_part *part = &plan->parts[i];
-		/* One that is in use, or gone, is passed over; so is one that fails: others are there. */
-		int r = io->source->ops->evict(io->source, &part->segment, part->start, &ret->err);
-		(void)r;
-	}
-	plan->over = too_large(io, plan);
-	ret->err = (struct reterr){.code = 0};
+	struct reterr ignored;
+	/* One that is in use, gone or fails is passed over: others are there, and it comes again. */
+	for (size_t i = 0; i < plan->part_count && too_large(io, plan); i++)
+		(void)!io->source->ops->evict(io->source, &plan->parts[i].segment,
+					      plan->parts[i].start, &ignored);
+	uint64_t used = io->source->ops->disk_used(io->source);
+	plan->over = used > plan->disk_max;
 	if (plan->over)
 		(void)reterr_set(&ret->err, -ENOSPC,
-				 "the store takes %" PRIu64 " bytes of disk, more than disk_max (%" PRIu64
+				 "the store takes %" PRIu64
+				 " bytes of disk, more than disk_max (%" PRIu64
 				 "): what could go is gone, the rest is not uploaded or still open",
-				 io->source->ops->disk_used(io->source), plan->disk_max);
+				 used, plan->disk_max);
 }
 
 void upload_exec_serial(struct upload_io *io, struct upload_plan *plan,

@@ -231,8 +231,6 @@ static bool next_run(struct upload_plan *plan, uint64_t now_ms, struct upload_st
 			return draft(plan, now_ms, false, ret);
 		upload_snapshot_close(plan);
 	}
-	if (plan->evict_due)
-		return out(plan, now_ms, 0, UPLOAD_PARTS, ret);
 	if (upload_some_due(plan))
 		return save(plan, now_ms, upload_some_prepare(plan), SAVING_SOME, ret);
 	return false;
@@ -295,6 +293,9 @@ bool upload_plan_serial(struct upload_plan *plan, uint64_t now_ms, struct upload
 		return out(plan, now_ms, 0, UPLOAD_EVICT, ret);
 	if (plan->changed && now_ms >= plan->scan_after_ms)
 		return out(plan, now_ms, upload_scan_prepare(plan, now_ms), UPLOAD_SCAN, ret);
+	/* Only what this session knows to be in the place may go, but then also while that is away. */
+	if (plan->evict_due && plan->phase == PHASE_RUN && now_ms >= plan->evict_after_ms)
+		return out(plan, now_ms, 0, UPLOAD_PARTS, ret);
 	if (!may_speak(plan, now_ms))
 		return false;
 	if (plan->text.size == 0 && !plan->draft_ready && plan->phase != PHASE_RECOVER &&
@@ -373,9 +374,11 @@ static void serial_done(struct upload_plan *plan, uint64_t now_ms, const struct 
 		r = manifest_there(plan, now_ms);
 		break;
 	case UPLOAD_PARTS:
-		plan->evict_due = false;
+		/* What is sealed later is looked for again, while there is too much. */
+		plan->evict_due = plan->part_count > 0;
+		plan->evict_after_ms = now_ms + UPLOAD_EVICT_MS;
 		upload_evict_prepare(plan);
-		plan->evict_ready = plan->part_count > 0 || plan->over;
+		plan->evict_ready = plan->part_count > 0 || plan->over != plan->over_told;
 		break;
 	case UPLOAD_EVICT:
 		plan->evict_ready = false;
@@ -397,7 +400,7 @@ static void serial_failed(struct upload_plan *plan, const struct upload_step *st
 	if (step->kind == UPLOAD_COMPACT)
 		records_done(plan);
 	if (step->kind == UPLOAD_PARTS || step->kind == UPLOAD_EVICT)
-		plan->evict_due = plan->evict_ready = false;
+		plan->evict_ready = false;
 }
 
 /* ---- Transfers ------------------------------------------------------------------------------ */
@@ -578,6 +581,8 @@ uint64_t upload_plan_wake_ms(const struct upload_plan *plan, uint64_t now_ms)
 		return wake_ms;
 	if (plan->changed)
 		earlier(&wake_ms, now_ms, plan->scan_after_ms);
+	if (plan->evict_due && plan->phase == PHASE_RUN)
+		earlier(&wake_ms, now_ms, plan->evict_after_ms);
 	earlier(&wake_ms, now_ms, plan->retry_ms);
 	if (plan->retry_ms > now_ms)
 		return wake_ms;

@@ -43,6 +43,7 @@ enum {
 	UPLOAD_VERIFY_MS = 30000,  /* without a manifest so long, the place is looked at first */
 	UPLOAD_PROBE_MS = 60000,
 	UPLOAD_BACKOFF_MS = 1000,
+	UPLOAD_EVICT_MS = 1000,    /* between looks for parts that may go */
 };
 
 enum upload_kind {
@@ -160,6 +161,7 @@ struct upload_plan {
 	struct manifest_chain chain_read; /* RECOVER */
 	struct restore_coverage *coverage;
 	bool evict_due, evict_ready;
+	uint64_t evict_after_ms;
 	bool over;            /* the store takes more than DISK_MAX, and nothing more can go */
 	bool over_told;
 	struct source_part parts[UPLOAD_PARTS_MAX];

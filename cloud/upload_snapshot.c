@@ -109,6 +109,7 @@ int upload_scan_take(struct upload_plan *plan, uint64_t now_ms)
 		return r;
 	scan->after = known_up_to(scan);
 	upload_table_settle(&plan->table);
+	plan->evict_due = plan->disk_max > 0;
 	if (upload_tick_due(plan, now_ms))
 		open_snapshot(plan, now_ms);
 	return 0;

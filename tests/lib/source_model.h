@@ -55,10 +55,10 @@ struct source_model {
 	segment_source_changed_fn *changed;
 	void *changed_arg;
 	struct reterr fenced;     /* code 0: it is not */
-	unsigned fences;
+	_Atomic unsigned fences;
 
 	uint64_t part_size;       /* sealed parts have it; 0: there are none */
-	unsigned evictions;
+	_Atomic unsigned evictions;
 	uint64_t frame_size;      /* frame headers begin at its multiples; 0: nobody knows */
 };
 

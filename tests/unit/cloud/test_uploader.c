@@ -332,8 +332,10 @@ START_TEST(test_evict)
 	for (unsigned i = 0; i < 2000 && source.evictions < 4; i++)
 		(void)usleep(1000);
 	/* Sealed parts whose blocks are all whole: three of the log, one of the other. */
+	pthread_mutex_lock(&source.lock);
 	ck_assert_uint_eq(source.segments[0].evicted, 6 * BLOCK);
 	ck_assert_uint_eq(source.segments[1].evicted, 2 * BLOCK);
+	pthread_mutex_unlock(&source.lock);
 	/* It does not fit nevertheless: that is told. */
 	for (unsigned i = 0; i < 2000 && atomic_load(&reports) == 0; i++)
 		(void)usleep(1000);
