@@ -1,3 +1,4 @@
+/* The open part in memory: its file, the room that it has, the bytes that wait in it. */
 #include "engine/wal.h"
 
 #include <errno.h>
@@ -7,38 +8,7 @@
 #include "base/invariant.h"
 #include "engine/part_scan.h"
 #include "engine/sealed.h"
-
-static uint64_t block_floor(uint64_t offset)
-{
-	return offset - offset % DISK_BLOCK_SIZE;
-}
-
-static uint64_t block_ceil(uint64_t offset)
-{
-	return block_floor(offset + DISK_BLOCK_SIZE - 1);
-}
-
-static uint64_t min_u64(uint64_t a, uint64_t b)
-{
-	return a < b ? a : b;
-}
-
-/* One slice of zeros for all: never written to. */
-static const uint8_t *zeros(void)
-{
-	static _Alignas(DISK_BLOCK_SIZE) uint8_t slice[WAL_TABLE_WINDOW]; /* .bss, not .rodata */
-	return slice;
-}
-
-static struct iovec zero_iov(uint64_t size)
-{
-	/* struct iovec has no const; nobody writes through it. */
-	union {
-		const uint8_t *in;
-		void *out;
-	} address = {.in = zeros()};
-	return (struct iovec){.iov_base = address.out, .iov_len = (size_t)size};
-}
+#include "engine/wal_blocks.h"
 
 /* ---- Open and free -------------------------------------------------------------------------- */
 
@@ -95,9 +65,9 @@ static int make_file(struct wal *wal)
 			wal_reserved(wal, &first);
 	}
 	if (r == 0)
-		r = wal_zero_write(wal, 0, min_u64(WAL_TABLE_WINDOW, g->table_size), true);
+		r = wal_zero_write(wal, 0, wal_min(WAL_TABLE_WINDOW, g->table_size), true);
 	if (r == 0)
-		wal->table_zeroed = min_u64(WAL_TABLE_WINDOW, g->table_size);
+		wal->table_zeroed = wal_min(WAL_TABLE_WINDOW, g->table_size);
 	return r == 0 ? disk_sync_dir(wal->disk, dir) : r;
 }
 
@@ -214,7 +184,7 @@ static int rewrite(struct disk *disk, struct disk_file *file, uint64_t from, uin
 
 	while (r == 0 && from < to) {
 		struct iovec iov = {.iov_base = piece,
-				    .iov_len = (size_t)min_u64(to - from, WAL_ZERO_SLICE)};
+				    .iov_len = (size_t)wal_min(to - from, WAL_ZERO_SLICE)};
 		struct disk_job job = {.file = file, .write_count = 1, .no_flush = true};
 		job.writes[0] = (struct disk_write){.iov = &iov, .iov_count = 1, .offset = from};
 		r = disk_read_full(file, piece, iov.iov_len, from);
@@ -272,22 +242,16 @@ static uint64_t buffer_end(const struct wal *wal)
 	return wal->chunk_base + (uint64_t)wal->chunk_count * POOL_CHUNK_SIZE;
 }
 
-/* A commit in flight and the one after it each take a slot. */
-static uint64_t table_needed(const struct wal *wal)
-{
-	return ((uint64_t)wal->entries + 2) * PART_ENTRY_SIZE;
-}
-
 bool wal_has_room(const struct wal *wal, uint64_t size)
 {
 	return size <= wal->geometry.data_size - wal->accepted &&
-	       table_needed(wal) <= wal->geometry.table_size;
+	       wal_table_needed(wal) <= wal->geometry.table_size;
 }
 
 bool wal_fits(const struct wal *wal, uint64_t size)
 {
 	return wal_has_room(wal, size) && wal->accepted + size <= wal->reserved &&
-	       table_needed(wal) <= wal->table_reserved &&
+	       wal_table_needed(wal) <= wal->table_reserved &&
 	       wal->accepted + size <= buffer_end(wal) &&
 	       wal->accepted + size - wal->durable <= WAL_PENDING_MAX;
 }
@@ -319,12 +283,12 @@ struct wal_reservation wal_reservation_for(const struct wal *wal, uint64_t size)
 					 .table_from = wal->table_reserved,
 					 .data = wal->reserved,
 					 .table = wal->table_reserved};
-	uint64_t data = block_ceil(wal->accepted + size);
+	uint64_t data = wal_block_ceil(wal->accepted + size);
 
 	if (data > wanted.data)
-		wanted.data = min_u64(data, g->data_size);
-	while (wanted.table < table_needed(wal) && wanted.table < g->table_size)
-		wanted.table = min_u64(wanted.table + WAL_TABLE_WINDOW, g->table_size);
+		wanted.data = wal_min(data, g->data_size);
+	while (wanted.table < wal_table_needed(wal) && wanted.table < g->table_size)
+		wanted.table = wal_min(wanted.table + WAL_TABLE_WINDOW, g->table_size);
 	return wanted;
 }
 
@@ -334,7 +298,7 @@ int wal_reserve(struct wal *wal, struct wal_reservation *wanted)
 	int r = 0;
 
 	if (wanted->data > wanted->data_from) {
-		uint64_t window = min_u64(wanted->data_from + WAL_RESERVE_WINDOW, g->data_size);
+		uint64_t window = wal_min(wanted->data_from + WAL_RESERVE_WINDOW, g->data_size);
 		if (window < wanted->data)
 			window = wanted->data;
 		r = disk_reserve(wal->file, wanted->data_from, window - wanted->data_from);
@@ -429,302 +393,4 @@ void wal_forget_pending(struct wal *wal)
 {
 	wal->accepted = wal->durable;
 	wal_shrink(wal);
-}
-
-/* ---- Commit --------------------------------------------------------------------------------- */
-
-bool wal_ahead_busy(const struct wal *wal)
-{
-	return wal->ahead_writing || wal->zeroing || wal->table_zeroing;
-}
-
-bool wal_ahead_in_the_way(const struct wal *wal)
-{
-	uint64_t slot_at = (uint64_t)wal->entries * PART_ENTRY_SIZE;
-
-	if (wal->ahead_writing)
-		return true;
-	if (wal->table_zeroing && block_floor(slot_at) + DISK_BLOCK_SIZE > wal->table_zeroed)
-		return true;
-	return wal->zeroing && block_ceil(wal->accepted) > wal->zero_from &&
-	       block_floor(wal->durable) < wal->zero_to;
-}
-
-/* Adds the chunks' memory of [OFFSET, END) to IOV; returns the new count. */
-static int add_pieces(const struct wal *wal, uint64_t offset, uint64_t end, struct iovec *iov,
-		      int iov_count)
-{
-	while (offset < end) {
-		uint64_t at = offset - wal->chunk_base;
-		size_t inside = (size_t)(at % POOL_CHUNK_SIZE);
-		size_t piece = (size_t)min_u64(POOL_CHUNK_SIZE - inside, end - offset);
-		iov[iov_count++] = (struct iovec){
-			.iov_base = wal->chunks[at / POOL_CHUNK_SIZE] + inside, .iov_len = piece};
-		offset += piece;
-	}
-	return iov_count;
-}
-
-void wal_commit_prepare(struct wal *wal)
-{
-	invariant(wal->accepted > wal->durable && wal->chunk_count > 0 && !wal->ahead_writing);
-	wal->commit_from = wal->durable;
-	wal->commit_to = wal->accepted;
-
-	/* Whole blocks go out of the chunks, the partial one at the end out of a copy. */
-	uint64_t first = block_floor(wal->commit_from);
-	uint64_t whole_end = block_floor(wal->commit_to);
-	bool ahead = wal->ahead_to > wal->ahead_from;
-	uint64_t head_end = ahead ? wal->ahead_from : whole_end;
-	uint64_t tail = ahead ? wal->ahead_to : whole_end;
-
-	wal->head_count = add_pieces(wal, first, head_end, wal->iov, 0);
-	wal->tail_start = add_pieces(wal, head_end, tail, wal->iov, wal->head_count);
-	wal->tail_offset = tail;
-	wal->iov_count = add_pieces(wal, tail, whole_end, wal->iov, wal->tail_start);
-	if (wal->commit_to > whole_end) {
-		size_t rest = (size_t)(wal->commit_to - whole_end);
-		wal_copy(wal, wal->block, rest, whole_end);
-		memset(wal->block + rest, 0, DISK_BLOCK_SIZE - rest);
-		wal->iov[wal->iov_count++] =
-			(struct iovec){.iov_base = wal->block, .iov_len = DISK_BLOCK_SIZE};
-	}
-	if (!ahead) /* one write */
-		wal->head_count = wal->tail_start = wal->iov_count;
-	/* What is written ahead from now on lies behind this commit. */
-	wal->ahead_from = wal->ahead_to = 0;
-	invariant(wal->iov_count <= (int)ARRAY_SIZE(wal->iov));
-}
-
-typedef void piece_fn(void *arg, const void *data, size_t size);
-
-/* The committed bytes as they lie in the iovecs, without what pads them to blocks. */
-static void each_piece(const struct wal *wal, piece_fn *fn, void *arg)
-{
-	uint64_t offset = block_floor(wal->commit_from);
-
-	for (int i = 0; i < wal->iov_count; i++) {
-		const uint8_t *data = wal->iov[i].iov_base;
-		uint64_t end = offset + wal->iov[i].iov_len;
-		uint64_t from = offset > wal->commit_from ? offset : wal->commit_from;
-		uint64_t to = min_u64(end, wal->commit_to);
-		fn(arg, data + (from - offset), (size_t)(to - from));
-		offset = end;
-	}
-}
-
-static void hash_piece(void *arg, const void *data, size_t size)
-{
-	hash_stream_update(arg, data, size);
-}
-
-static void sum_piece(void *arg, const void *data, size_t size)
-{
-	part_sums_feed(arg, data, size);
-}
-
-static struct hash commit_hash(const struct wal *wal)
-{
-	size_t size = (size_t)(wal->commit_to - wal->commit_from);
-	size_t skip = (size_t)(wal->commit_from % DISK_BLOCK_SIZE);
-
-	if (wal->iov_count == 1)
-		return hash_of((const uint8_t *)wal->iov[0].iov_base + skip, size);
-	hash_stream_reset(wal->entry_hash);
-	each_piece(wal, hash_piece, wal->entry_hash);
-	return hash_stream_sum(wal->entry_hash);
-}
-
-void wal_commit_build(struct wal *wal, struct disk_job *job)
-{
-	uint32_t slot = wal->entries;
-	struct part_entry entry = {.offset = wal->start + wal->commit_from,
-				   .length = (uint32_t)(wal->commit_to - wal->commit_from),
-				   .epoch = wal->epoch,
-				   .sequence = (uint64_t)slot + 1,
-				   .hash = commit_hash(wal)};
-	uint32_t in_block = slot % PART_ENTRIES_PER_BLOCK;
-	uint64_t table_block_at = (uint64_t)(slot - in_block) * PART_ENTRY_SIZE;
-
-	if (in_block == 0)
-		memset(wal->table_block, 0, DISK_BLOCK_SIZE);
-	part_entry_store(wal->table_block + (size_t)in_block * PART_ENTRY_SIZE, &entry, wal->tag);
-	wal->table_iov = (struct iovec){.iov_base = wal->table_block, .iov_len = DISK_BLOCK_SIZE};
-
-	*job = (struct disk_job){.file = wal->file};
-	if (wal->head_count)
-		job->writes[job->write_count++] =
-			(struct disk_write){.iov = wal->iov,
-					    .iov_count = wal->head_count,
-					    .offset = block_floor(wal->commit_from)};
-	if (wal->tail_start < wal->iov_count)
-		job->writes[job->write_count++] =
-			(struct disk_write){.iov = wal->iov + wal->tail_start,
-					    .iov_count = wal->iov_count - wal->tail_start,
-					    .offset = wal->tail_offset};
-	for (unsigned copy = 0; copy < PART_TABLE_COPIES; copy++)
-		job->writes[job->write_count++] = (struct disk_write){
-			.iov = &wal->table_iov,
-			.iov_count = 1,
-			.offset = part_table_offset(&wal->geometry, copy) + table_block_at};
-}
-
-void wal_commit_sum(struct wal *wal)
-{
-	each_piece(wal, sum_piece, wal->sums);
-}
-
-void wal_commit_done(struct wal *wal)
-{
-	uint64_t size = wal->commit_to - wal->commit_from;
-	unsigned unneeded = 0;
-
-	wal->entries++;
-	wal->durable = wal->commit_to;
-	wal->small_commits = size <= WAL_SMALL_COMMIT;
-	if (wal->zeroed < block_ceil(wal->durable))
-		wal->zeroed = block_ceil(wal->durable);
-
-	wal->buffered = wal->durable - wal->durable % PART_PAGE_SIZE;
-	while (unneeded < wal->chunk_count && wal->chunk_base + POOL_CHUNK_SIZE <= wal->buffered) {
-		pool_give(wal->pool, wal->chunks[unneeded++]);
-		wal->chunk_base += POOL_CHUNK_SIZE;
-	}
-	wal->chunk_count -= unneeded;
-	memmove(wal->chunks, wal->chunks + unneeded, wal->chunk_count * sizeof(wal->chunks[0]));
-}
-
-/* ---- Data ahead of their commit ------------------------------------------------------------- */
-
-/* Where the next slice begins: behind the one before, or behind what a commit has in flight. */
-static uint64_t ahead_start(const struct wal *wal, bool committing)
-{
-	if (wal->ahead_to > wal->ahead_from)
-		return wal->ahead_to;
-	return block_ceil(committing ? wal->commit_to : wal->durable);
-}
-
-bool wal_data_ahead_wanted(const struct wal *wal, bool committing)
-{
-	return !wal->ahead_writing && !wal->zeroing &&
-	       wal->accepted >= ahead_start(wal, committing) + WAL_AHEAD_MIN;
-}
-
-void wal_data_ahead_claim(struct wal *wal, bool committing, struct disk_job *job)
-{
-	uint64_t from = ahead_start(wal, committing);
-	uint64_t to = min_u64(block_floor(wal->accepted), from + WAL_AHEAD_SLICE);
-
-	*job = (struct disk_job){.file = wal->file, .write_count = 1, .no_flush = true};
-	job->writes[0] =
-		(struct disk_write){.iov = wal->ahead_iov,
-				    .iov_count = add_pieces(wal, from, to, wal->ahead_iov, 0),
-				    .offset = from};
-	wal->ahead_size = to - from;
-	wal->ahead_writing = true;
-}
-
-void wal_data_ahead_done(struct wal *wal, const struct disk_job *job, int result)
-{
-	wal->ahead_writing = false;
-	if (result < 0)
-		return; /* the caller poisons the part */
-	if (wal->ahead_to == wal->ahead_from)
-		wal->ahead_from = job->writes[0].offset;
-	wal->ahead_to = job->writes[0].offset + wal->ahead_size;
-}
-
-/* ---- Zeros ahead ---------------------------------------------------------------------------- */
-
-static bool table_zeros_wanted(const struct wal *wal)
-{
-	return wal->table_zeroed < wal->geometry.table_size &&
-	       table_needed(wal) + WAL_TABLE_WINDOW / 2 > wal->table_zeroed;
-}
-
-bool wal_zero_wanted(const struct wal *wal)
-{
-	if (wal->zeroing || wal->table_zeroing || !wal->small_commits || wal->zero_ahead == 0)
-		return false;
-	return table_zeros_wanted(wal) || (wal->zeroed < wal->geometry.data_size &&
-					   wal->zeroed < wal->accepted + wal->zero_ahead / 2);
-}
-
-bool wal_zero_claim(struct wal *wal, uint64_t *ret_offset, uint64_t *ret_size, bool *ret_table)
-{
-	const struct part_geometry *g = &wal->geometry;
-
-	if (wal->zeroing || wal->table_zeroing || !wal->small_commits || wal->zero_ahead == 0)
-		return false;
-
-	/* Never into a block that holds entries, or that a commit may be writing now. */
-	uint64_t table_from = block_ceil(table_needed(wal));
-	if (table_from < wal->table_zeroed)
-		table_from = wal->table_zeroed;
-	if (table_zeros_wanted(wal) && table_from < g->table_size) {
-		*ret_offset = wal->table_zeroed = table_from;
-		*ret_size = min_u64(WAL_TABLE_WINDOW, g->table_size - table_from);
-		*ret_table = true;
-		wal->table_zeroing = true;
-		return true;
-	}
-	uint64_t from = block_ceil(wal->accepted);
-	if (from < wal->zeroed)
-		from = wal->zeroed;
-	if (from >= wal->accepted + wal->zero_ahead || from >= g->data_size)
-		return false;
-	*ret_offset = from;
-	*ret_size = min_u64(WAL_ZERO_SLICE, g->data_size - from);
-	*ret_table = false;
-	wal->zeroing = true;
-	wal->zero_from = from;
-	wal->zero_to = from + *ret_size;
-	return true;
-}
-
-int wal_zero_write(struct wal *wal, uint64_t offset, uint64_t size, bool table)
-{
-	struct iovec iov[WAL_ZERO_SLICE / WAL_TABLE_WINDOW];
-	int iov_count = 0;
-
-	for (uint64_t done = 0; done < size;) {
-		uint64_t piece = min_u64(size - done, WAL_TABLE_WINDOW);
-		iov[iov_count++] = zero_iov(piece);
-		done += piece;
-	}
-	struct disk_job job = {.file = wal->file, .write_count = 1};
-	job.writes[0] = (struct disk_write){.iov = iov, .iov_count = iov_count, .offset = offset};
-	if (table) {
-		job.write_count = PART_TABLE_COPIES;
-		for (unsigned copy = 0; copy < PART_TABLE_COPIES; copy++)
-			job.writes[copy] = (struct disk_write){
-				.iov = iov,
-				.iov_count = iov_count,
-				.offset = part_table_offset(&wal->geometry, copy) + offset};
-	}
-	return disk_commit(wal->disk, &job, 1);
-}
-
-void wal_zero_done(struct wal *wal, uint64_t offset, uint64_t size, bool table, int result)
-{
-	if (table)
-		wal->table_zeroing = false;
-	else
-		wal->zeroing = false;
-	if (result < 0) {
-		/* Only speed is lost: a disk that is full or failing says so to the next commit. */
-		wal->zero_ahead = 0;
-		return;
-	}
-	if (table) {
-		wal->table_zeroed = offset + size;
-		if (wal->table_reserved >= offset && wal->table_reserved < wal->table_zeroed)
-			wal->table_reserved = wal->table_zeroed;
-		return;
-	}
-	wal->zeroed = offset + size;
-	if (wal->reserved >= offset && wal->reserved < wal->zeroed)
-		wal->reserved = wal->zeroed;
-	if (wal->zero_ahead < WAL_ZERO_WINDOW)
-		wal->zero_ahead *= 2;
 }
