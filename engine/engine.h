@@ -525,7 +525,7 @@ struct engine_stats {
 	bool read_only;
 	bool damaged;           /* `protofs fsck` has work to do */
 	bool clone;             /* another store's, not taken over */
-	bool copied;            /* its directory is not the one that it was made in */
+	bool copied;  /* it has a journal that was begun in another directory, or on another machine */
 	uint64_t bytes_remote;  /* whose part is not on this disk */
 	uint64_t parts_evicted; /* since open */
 	char read_only_reason[RETERR_TEXT_SIZE];
