@@ -523,9 +523,9 @@ struct engine_stats {
 	uint64_t disk_total, disk_available;
 	bool recovered; /* the last stop was not a clean one */
 	bool read_only;
-	bool damaged;           /* `protofs fsck` has work to do */
-	bool clone;             /* another store's, not taken over */
-	bool copied;  /* it has a journal that was begun in another directory, or on another machine */
+	bool damaged; /* `protofs fsck` has work to do */
+	bool clone;   /* another store's, not taken over */
+	bool copied; /* it has a journal that was begun in another directory, or on another machine */
 	uint64_t bytes_remote;  /* whose part is not on this disk */
 	uint64_t parts_evicted; /* since open */
 	char read_only_reason[RETERR_TEXT_SIZE];

@@ -1,10 +1,10 @@
 /*
- * Giving up the files of sealed parts whose bytes can be had elsewhere, and what there is to give up.
+ * Giving up the files of sealed parts whose bytes can be had elsewhere; what there is to give up.
  *
  * The order, and what a crash leaves behind each step:
- *   1. the superblock's and the catalogue's flags      a store that may have such parts, and has none
- *   2. sealed/<uuid>/<start>.remote, flushed, its name too  the part is here: it is read here
- *   3. unlink of the part                              the part is here or elsewhere; the note is there
+ *   1. the superblock's and the catalogue's flags   a store that may have such parts, and has none
+ *   2. sealed/<uuid>/<start>.remote, and its name   the part is here: it is read here
+ *   3. unlink of the part                           it is here or elsewhere; the note is there
  *
  * So a part that is missing without a note is damage, as it always was. Table and index stay: what
  * comes from elsewhere is verified by the one, atoms are found by the other.

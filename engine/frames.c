@@ -116,8 +116,8 @@ static struct part *part_from(struct engine_segment *segment, uint64_t from, siz
 /* ---- Segments that are elsewhere ------------------------------------------------------------ */
 
 /*
- * Where to begin to follow headers to the first frame at or after FROM: behind the last one that was
- * told, if that is next, so that an enumeration asks nobody; else where the reader says.
+ * Where to begin to follow headers to the first frame at or after FROM: behind the last one that
+ * was told, if that is next, so that an enumeration asks nobody; else where the reader says.
  */
 static int remote_frame_before(struct walk *walk, uint64_t from, uint64_t *ret)
 {

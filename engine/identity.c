@@ -4,8 +4,8 @@
  * A store that uploads must not do so twice: a copy of its directory, opened beside the original,
  * would write to the same place in the cloud. The superblock says in which directory (inode) of
  * which machine (machine-id) the store lives; one that has a journal, the sign of an uploader, and
- * lies elsewhere is read-only until it is taken over. A store without a journal may be copied, moved
- * and unpacked at will: nobody else can be harmed, and it is at home where it is opened. So its
+ * lies elsewhere is read-only until it is taken over. A store without a journal may be copied,
+ * moved and unpacked at will: nobody else can be harmed, and it is at home where it is opened. So its
  * identity is written again just before its first journal.
  *
  * What the disk or the machine has no number for (zeros) is never different.
@@ -38,7 +38,7 @@ static bool differs(const struct disk_identity *a, const struct disk_identity *b
 
 /* ---- Changing the superblock ---------------------------------------------------------------- */
 
-/* Waits for its turn, and copies the superblock as it is. Until change_end nobody else changes it. */
+/* Waits for its turn; the superblock as it is. Until change_end nobody else changes it. */
 static void change_begin(struct engine *e, struct superblock *ret)
 {
 	(void)pthread_mutex_lock(&e->state_lock);

@@ -82,7 +82,7 @@ static int cannot(struct reterr *err, int code, const char *what)
 	return reterr_set(err, code, "cannot %s %s: %s", what, JOURNAL_PATH, strerror(-code));
 }
 
-/* The records that were acknowledged: bytes behind them may look like more after a failed append. */
+/* The records that were acknowledged: a failed append may have left more behind them. */
 struct known {
 	engine_journal_fn *fn; /* may be NULL */
 	void *arg;

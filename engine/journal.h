@@ -21,14 +21,14 @@ struct journal;
 /* 1 there is one, 0 there is none; the disk's error. */
 MUST_CHECK int journal_is_there(struct disk *disk);
 
-/* Does no I/O. READ_ONLY: nothing is ever written, not even what a crash tore off is cut. -ENOMEM. */
+/* Does no I/O. READ_ONLY: nothing is written, nor is cut what a crash tore off. -ENOMEM. */
 MUST_CHECK int journal_new(struct disk *disk, const struct uuid *store, bool read_only,
 			   struct journal **ret);
 void journal_free(struct journal *journal); /* accepts NULL; writes nothing */
 
 /*
  * As engine_journal_load, _append and _replace; ERR is set. APPEND and REPLACE: -EBADMSG the file
- * is damaged (REPLACE does not look: it is how a damaged one is made good); -ENOSPC nothing changed.
+ * is damaged (REPLACE does not look: it makes a damaged one good); -ENOSPC nothing changed.
  */
 MUST_CHECK int journal_load(struct journal *journal, engine_journal_fn *fn, void *arg,
 			    struct reterr *err);

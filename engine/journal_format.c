@@ -34,8 +34,8 @@
  *  1. A record is flushed before the next one is written.
  *  2. A new file is written whole under a temporary name, flushed and renamed.
  *  3. After a failed write or flush nothing more is written to that file.
- *  4. Before the first append of a process the last record is written once more and flushed, and the
- *     directory is flushed: what we read of a process that died of a failed flush may be in memory
+ *  4. Before the first append of a process the last record is written once more and flushed, and
+ *     the directory is flushed: what we read of a process that died of a failed flush may be in memory
  *     only.
  */
 #include "engine/journal_format.h"

@@ -77,8 +77,8 @@ struct journal_scan {
 };
 
 /*
- * Reads FILE, of STORE, and tells FN (may be NULL) of every valid record in order. A negative return
- * of FN ends the scan with it. 0, also when it is torn or damaged; -ENOTSUP; -ENOMEM; the disk's
+ * Reads FILE, of STORE, and tells FN (may be NULL) of every valid record in order. A negative
+ * return of FN ends the scan with it. 0, also when it is torn or damaged; -ENOTSUP; -ENOMEM; the disk's
  * error.
  */
 MUST_CHECK int journal_scan(struct disk_file *file, const struct uuid *store, engine_journal_fn *fn,

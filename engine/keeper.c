@@ -2,8 +2,8 @@
  * Durable here, and then elsewhere: what engine_commit and engine_sync wait for.
  *
  * The lengths that a caller asked for are fixed first, then committed on this disk, then waited for
- * at the keeper, which may take as long as the place is away. No lock and no flag is held meanwhile,
- * so that everybody else goes on; the background's own commits never come here.
+ * at the keeper, which may take as long as the place is away. No lock and no flag is held
+ * meanwhile, so that everybody else goes on; the background's own commits never come here.
  */
 #include <errno.h>
 #include <stdlib.h>

@@ -14,7 +14,7 @@
 struct part_found {
 	uint64_t start;
 	bool data, table;
-	bool noted; /* as evicted: without DATA it is elsewhere, with it the crash came before the unlink */
+	bool noted; /* as evicted: elsewhere without DATA; with it a crash came before the unlink */
 };
 
 struct part_list {
@@ -29,7 +29,7 @@ static inline bool part_is_remote(const struct part_found *found)
 	return !found->data && found->table && found->noted;
 }
 
-/* 0, also if the directories are not there; -E2BIG above PART_LIST_MAX names; -ENOMEM; the disk's. */
+/* 0, also without directories; -E2BIG above PART_LIST_MAX names; -ENOMEM; the disk's errors. */
 MUST_CHECK int part_list_load(struct disk *disk, const struct uuid *segment, struct part_list *ret);
 void part_list_done(struct part_list *list);
 

@@ -1,6 +1,6 @@
 /*
- * Bytes that are not on this disk. Whoever brings them has verified them as they were when they left;
- * where a table of sums is here, read.c verifies them once more by it.
+ * Bytes that are not on this disk. Whoever brings them has verified them as they were when they
+ * left; where a table of sums is here, read.c verifies them once more by it.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -35,7 +35,7 @@ int remote_read(struct engine *e, const struct uuid *segment, void *data, size_t
 			r = -EBADMSG;
 		if (r == 0 && got == 0)
 			r = -ENOENT;
-		/* What must exist and does not is damage; -ENOENT would say that the segment is gone. */
+		/* What must exist and does not is damage; -ENOENT would say: no such segment. */
 		if (r < 0)
 			return reterr_set(err, r == -ENOENT ? -EBADMSG : r,
 					  "segment %s: the bytes at %" PRIu64
