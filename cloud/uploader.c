@@ -17,8 +17,8 @@
 enum {
 	TRANSFERS_DEFAULT = 8,
 	INTERVAL_DEFAULT_MS = 5000,
-	SCAN_PAUSE_MS = 10,  /* between looks at the source, at least ... */
-	SCAN_SHARE = 20,     /* ... and so many times what one takes */
+	SCAN_PAUSE_MS = 10,   /* between looks at the source, at least ... */
+	SCAN_SHARE = 20,      /* ... and so many times what one takes */
 	STRANGE_CLOCK_MS = 2, /* how often a clock that is not the system's is looked at */
 };
 
@@ -88,6 +88,28 @@ static void tell(struct uploader *u)
 	}
 }
 
+static void say_unconditional(struct upload_plan *plan)
+{
+	(void)reterr_set(&plan->notice, -EOPNOTSUPP,
+			 "the place does not refuse a second writer by itself: an object \"owner\" "
+			 "is looked at before each round, but two stores that write at the same "
+			 "moment can still overwrite each other's bytes there. Never let two write "
+			 "to it");
+}
+
+/* A place tells only when it is first written to that it cannot refuse. The lock is held. */
+static void look_at_condition(struct uploader *u)
+{
+	struct block_store_status status;
+	if (!u->plan.conditional)
+		return;
+	block_store_status(u->io.store, &status);
+	if (status.conditional)
+		return;
+	u->plan.conditional = false;
+	say_unconditional(&u->plan);
+}
+
 static void planner_step(struct uploader *u, struct upload_io *io, const struct upload_step *step)
 {
 	struct upload_result result;
@@ -97,10 +119,12 @@ static void planner_step(struct uploader *u, struct upload_io *io, const struct 
 	pthread_mutex_lock(&u->lock);
 	uint64_t now_ms = uploader_now_ms(u);
 	upload_plan_done_step(&u->plan, now_ms, step, &result);
+	if (step->kind == UPLOAD_MANIFEST)
+		look_at_condition(u);
 	if (step->kind == UPLOAD_SCAN) {
 		uint64_t pause_ms = SCAN_SHARE * (now_ms - began_ms);
-		u->plan.scan_after_ms = now_ms + (pause_ms > SCAN_PAUSE_MS ? pause_ms
-									   : SCAN_PAUSE_MS);
+		u->plan.scan_after_ms =
+			now_ms + (pause_ms > SCAN_PAUSE_MS ? pause_ms : SCAN_PAUSE_MS);
 	}
 	(void)pthread_cond_broadcast(&u->work);
 	(void)pthread_cond_broadcast(&u->done);
@@ -231,14 +255,7 @@ static int make_plan(struct uploader *u, const struct uploader_options *options)
 	if (r < 0)
 		return r;
 	memcpy(&plan.session, random.bytes, sizeof(plan.session));
-	r = upload_plan_init(&u->plan, &plan);
-	if (r == 0 && !status.conditional)
-		(void)reterr_set(&u->plan.notice, -EOPNOTSUPP,
-				 "the place does not refuse a second writer by itself: an object "
-				 "\"owner\" is looked at before each round, but two stores that write at "
-				 "the same moment can still overwrite each other's bytes there. Never let "
-				 "two write to it");
-	return r;
+	return upload_plan_init(&u->plan, &plan);
 }
 
 static void stop_threads(struct uploader *u)
