@@ -322,20 +322,20 @@ static int lane_run(struct http_curl *curl, struct lane *lane, CURLcode *ret)
 {
 	if (curl_multi_add_handle(lane->multi, lane->easy) != CURLM_OK)
 		return -ENOMEM;
-	int running = 1, r = 0;
-	while (r == 0) {
-		if (curl_multi_perform(lane->multi, &running) != CURLM_OK)
-			r = -ENOMEM;
-		else if (running == 0)
-			break;
-		else if (atomic_load(&curl->stopped))
-			r = -ECANCELED;
-		else if (curl_multi_poll(lane->multi, NULL, 0, POLL_MS, NULL) != CURLM_OK)
-			r = -ENOMEM;
+	int running = 1, left;
+	CURLMcode code = curl_multi_perform(lane->multi, &running);
+	while (code == CURLM_OK && running && !atomic_load(&curl->stopped)) {
+		code = curl_multi_poll(lane->multi, NULL, 0, POLL_MS, NULL);
+		if (code == CURLM_OK)
+			code = curl_multi_perform(lane->multi, &running);
 	}
-	int left;
-	CURLMsg *message = curl_multi_info_read(lane->multi, &left);
-	if (r == 0)
+	const CURLMsg *message = curl_multi_info_read(lane->multi, &left);
+	int r = 0;
+	if (code != CURLM_OK)
+		r = -ENOMEM;
+	else if (running)
+		r = -ECANCELED;
+	else
 		*ret = message ? message->data.result : CURLE_RECV_ERROR;
 	(void)curl_multi_remove_handle(lane->multi, lane->easy);
 	return r;
