@@ -131,7 +131,7 @@ int verb_prune(int argc, char **argv)
 		.args_doc = "WHERE --keep-roots=N|AGE",
 		.doc = "Drop old roots, so that the store can no longer be read as it was at them. The "
 		       "newest root is always kept.\v"
-		       "Without --yes nothing is changed. With it, the store must not be mounted.",
+		       "Without --yes nothing is changed.",
 	};
 	struct prune prune = {0};
 	struct reterr err = {0};

@@ -134,15 +134,24 @@ int where_mount_publish(struct where *where, uint64_t expected, const struct eng
 int where_mount_prune(struct where *where, uint64_t keep_from, bool dry_run, uint64_t *ret_dropped,
 		      struct reterr *err)
 {
+	struct mounted *mounted = where_mount_of(where);
 	uint64_t first = 0, last = 0;
+	char seq[32];
 
-	if (!dry_run)
-		return reterr_set(err, -EBUSY, "a mounted store is not pruned: unmount it first");
 	int r = where_mount_roots(where, &first, &last, err);
 	if (r < 0)
 		return r;
 	if (keep_from > last)
 		keep_from = last;
 	*ret_dropped = keep_from > first ? keep_from - first : 0;
+	if (dry_run || *ret_dropped == 0)
+		return 0;
+	CLEANUP(io_close) int fd = openat(mounted->top, ".ctl/prune", O_WRONLY | O_CLOEXEC);
+	if (fd < 0)
+		return where_mount_failed(mounted, -errno, ".ctl/prune", err);
+	int length = snprintf(seq, sizeof(seq), "%" PRIu64, keep_from);
+	/* One write is one command. */
+	if (write(fd, seq, (size_t)length) != length)
+		return where_mount_failed(mounted, errno ? -errno : -EIO, "cannot drop roots", err);
 	return 0;
 }

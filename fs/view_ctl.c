@@ -6,6 +6,7 @@
  *   sync    write 1: all that was written is durable when write(2) returns
  *   seal    write 1: every open part is sealed when write(2) returns
  *   flush   write 1: all that was durable is in the cloud when write(2) returns
+ *   prune   write the number of the oldest root to keep, or "keep N"
  *   accept  write the UUID of a segment in wal/in that has no .sum; or "space": files of space/ whose
  *           changes cannot be read are given up
  *
@@ -20,6 +21,7 @@
 
 #include "engine/engine.h"
 #include "fs/cloud_status.h"
+#include "fs/root_prune.h"
 #include "fs/space.h"
 #include "fs/status.h"
 #include "fs/text.h"
@@ -146,6 +148,11 @@ static int do_accept(struct call *call, const char *text)
 	return uuid_parse(text, &uuid) == 0 ? wal_in_accept(call, &uuid) : -EINVAL;
 }
 
+static int do_prune(struct call *call, const char *text)
+{
+	return root_prune(call, text);
+}
+
 /* ---- Files ---------------------------------------------------------------------------------- */
 
 /* One of both functions is there. */
@@ -164,6 +171,7 @@ static const struct ctl_file ctl_files[] = {
 	{.name = "sync", .command = do_sync},
 	{.name = "seal", .command = do_seal},
 	{.name = "accept", .command = do_accept},
+	{.name = "prune", .command = do_prune},
 	{.name = "upload", .make = make_upload, .of_cloud = true},
 	{.name = "flush", .command = do_flush, .of_cloud = true},
 };

@@ -415,25 +415,47 @@ def damage_is_found_and_named():
 
 @test
 def prune_drops_old_roots():
+    with both() as places:
+        for where in places():
+            first = 1 + (root(where)["seq"] if ls(where, "roots") else 0)
+            for n in range(10):
+                protofs("root", where, "set", str(put(where, b"%d" % n)))
+            kept = [r["seq"] for r in ls(where, "roots")]
+            keep = len(kept) - 6
+            check_in(f"6 roots would be dropped, {keep} kept", protofs("prune", where, "-k", str(keep)).out, "a dry run")
+            check_eq([r["seq"] for r in ls(where, "roots")], kept, "roots after a dry run")
+            check_eq(json.loads(protofs("prune", where, "-k", "4", "--yes", "--json").out),
+                     {"dropped": len(kept) - 4, "kept": 4, "done": True}, "prune --json")
+            check_eq([r["seq"] for r in ls(where, "roots")], kept[-4:], "roots that are kept")
+            refused("root", where, "show", str(kept[-5]), says=["not kept"])
+            refused("root", where, "rollback", str(kept[-5]), says=["not kept"])
+            check_in("0 roots dropped, 4 kept", protofs("prune", where, "-k", "30d", "--yes").out, "by age")
+            check_in("3 roots dropped, 1 kept", protofs("prune", where, "-k", "0s", "--yes").out, "the newest stays")
+            check_eq(root(where)["seq"], first + 9, "the newest root")
+            protofs("prune", where, "-k", "1000", "--yes")
+
+
+@test
+def the_kernel_forgets_pruned_roots():
     with Store() as store, store.mount() as mnt:
-        for n in range(10):
+        for n in range(5):
             protofs("root", mnt, "set", str(put(mnt, b"%d" % n)))
-        check_in("6 roots would be dropped, 4 kept", protofs("prune", mnt, "--keep-roots", "4").out, "a dry run")
-        check_eq(len(ls(mnt, "roots")), 10, "roots after a dry run")
-        refused("prune", mnt, "--keep-roots", "4", "--yes", says=["unmount"])
-        mnt.umount()
-        check_in("6 roots would be dropped", protofs("prune", store, "--keep-roots", "4").out, "a dry run unmounted")
-        check_eq(len(ls(store, "roots")), 10, "roots after a dry run unmounted")
-        check_eq(json.loads(protofs("prune", store, "-k", "4", "--yes", "--json").out),
-                 {"dropped": 6, "kept": 4, "done": True}, "prune --json")
-        check_eq([r["seq"] for r in ls(store, "roots")], [7, 8, 9, 10], "roots that are kept")
-        refused("root", store, "show", "6", says=["not kept"])
-        refused("root", store, "rollback", "6", says=["not kept"])
-        check_in("0 roots dropped, 4 kept", protofs("prune", store, "-k", "30d", "--yes").out, "by age")
-        check_in("3 roots dropped, 1 kept", protofs("prune", store, "-k", "0s", "--yes").out, "the newest stays")
-        check_eq(root(store)["seq"], 10, "the newest root")
-        protofs("prune", store, "-k", "1000", "--yes")
-        store.fsck("--deep")
+        names = [mnt / f"roots/{n}" for n in range(1, 6)] + [
+            mnt / f"roots/by-time/{n}" for n in os.listdir(mnt / "roots/by-time")]
+        for name in names:
+            os.lstat(name)  # it is known for a day from now on
+        fd = os.open(names[0], os.O_RDONLY)
+        write(mnt / ".ctl/prune", b"keep 2\n", flags=os.O_WRONLY)
+        check_eq([os.path.basename(n) for n in names[:5] if os.path.lexists(n)], ["4", "5"], "roots that are kept")
+        check_eq(sum(os.path.lexists(n) for n in names[5:]), 2, "links by time")
+        os.close(fd)
+        for bad in (b"", b"keep", b"keep 0", b"0", b"-1", b"keep all", b"4 5"):
+            check_errno(errno.EINVAL, f"prune {bad}", write, mnt / ".ctl/prune", bad + b"\n", flags=os.O_WRONLY)
+        write(mnt / ".ctl/prune", b"5", flags=os.O_WRONLY)
+        write(mnt / ".ctl/prune", b"1", flags=os.O_WRONLY)  # it is gone: nothing to do
+        check_eq(sorted(os.listdir(mnt / "roots")), ["5", "by-time", "current"], "what is left")
+        mnt.remount("ro")
+        check_errno(errno.EROFS, "prune of a read-only mount", write, mnt / ".ctl/prune", b"keep 1", flags=os.O_WRONLY)
 
 
 # ---- backup and restore --------------------------------------------------------------------------

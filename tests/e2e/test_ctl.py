@@ -3,7 +3,7 @@
 from lib import *
 
 TEXTS = ["status", "stats.json", "metrics", "errors"]
-COMMANDS = ["sync", "seal", "accept"]
+COMMANDS = ["sync", "prune", "seal", "accept"]
 
 
 def command(mnt, name, data):
