@@ -58,15 +58,19 @@ static int change_end(struct engine *e, const struct superblock *next, struct re
 	int r = same ? 0 : superblock_write(e->disk, next, err);
 
 	(void)pthread_mutex_lock(&e->state_lock);
-	if (r == 0)
-		e->superblock = *next;
+	if (r == 0) {
+		/* The rest never changes and is read without the lock. */
+		e->superblock.incompat = next->incompat;
+		e->superblock.ro_compat = next->ro_compat;
+		e->superblock.identity = next->identity;
+	}
 	e->superblock_busy = false;
 	(void)pthread_cond_broadcast(&e->state_changed);
 	(void)pthread_mutex_unlock(&e->state_lock);
 	return r;
 }
 
-int superblock_require(struct engine *e, uint64_t incompat, uint64_t ro_compat, struct reterr *err)
+static int require(struct engine *e, uint64_t incompat, uint64_t ro_compat, struct reterr *err)
 {
 	struct superblock next;
 
@@ -74,6 +78,18 @@ int superblock_require(struct engine *e, uint64_t incompat, uint64_t ro_compat, 
 	next.incompat |= incompat;
 	next.ro_compat |= ro_compat;
 	return change_end(e, &next, err);
+}
+
+int superblock_require(struct engine *e, uint64_t incompat, uint64_t ro_compat, struct reterr *err)
+{
+	int r = require(e, incompat, ro_compat, err);
+
+	/* A full disk is the best reason to give up parts, which needs this first. */
+	if (r == -ENOSPC && reserve_release(e)) {
+		r = require(e, incompat, ro_compat, err);
+		reserve_restore(e);
+	}
+	return r;
 }
 
 /* The store is at home here, and has these bits no more. */

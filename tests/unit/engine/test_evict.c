@@ -720,6 +720,26 @@ START_TEST(parts_go_while_they_are_read)
 }
 END_TEST
 
+/* Of a full disk something can always be given up. */
+START_TEST(parts_go_when_the_disk_is_full)
+{
+	struct disk_space space;
+	teardown();
+	setup_on(sim_disk_new(3));
+	struct engine_segment *segment = make_final(), *foreign = make_foreign(2 * PART);
+	ck_assert_int_eq(engine_seal(e, NULL, NULL), 0);
+	remote_model_copy(&model, e, foreign);
+	ck_assert_int_eq(disk->ops->space(disk, &space), 0);
+	sim_disk_set_space(disk, space.total - space.available);
+	ck_assert_int_eq(append_foreign(foreign, 1 << 20), -ENOSPC);
+	ck_assert_int_eq(engine_evict(e, foreign, PART, NULL), 0);
+	ck_assert_int_eq(engine_evict(e, segment, PART, NULL), 0);
+	ck_assert_int_eq(append_foreign(foreign, 1 << 20), 0);
+	check_all(segment);
+	check_all(foreign);
+}
+END_TEST
+
 static void *grow_main(void *arg)
 {
 	struct engine_segment *segment = arg;
@@ -868,6 +888,7 @@ int main(void)
 	tcase_add_test(tcase, repair_does_not_take_a_remote_part_with_a_bad_table_for_an_open_one);
 	tcase_add_test(tcase, a_note_of_a_wrong_size_is_damage);
 	tcase_add_test(tcase, parts_go_while_they_are_read);
+	tcase_add_test(tcase, parts_go_when_the_disk_is_full);
 	tcase_add_test(tcase, parts_go_while_their_segment_grows);
 	tcase_add_test(tcase, a_power_cut_leaves_every_part_here_or_noted);
 	suite_add_tcase(suite, tcase);
