@@ -18,8 +18,11 @@ static int parse(const char *text, uint64_t first, uint64_t last, uint64_t *ret_
 {
 	uint64_t count;
 
-	if (strncmp(text, keep_word, sizeof(keep_word) - 1) != 0)
-		return decimal_parse(text, ret_keep_from) < 0 || *ret_keep_from == 0 ? -EINVAL : 0;
+	if (strncmp(text, keep_word, sizeof(keep_word) - 1) != 0) {
+		/* A number that is none yet would drop all but one. */
+		int r = decimal_parse(text, ret_keep_from);
+		return r < 0 || *ret_keep_from == 0 || *ret_keep_from > last ? -EINVAL : 0;
+	}
 	if (decimal_parse(text + sizeof(keep_word) - 1, &count) < 0 || count == 0)
 		return -EINVAL;
 	*ret_keep_from = last >= first && count <= last - first ? last - count + 1 : first;
@@ -62,8 +65,6 @@ int root_prune(struct call *call, const char *text)
 		return reterr_set(
 			&call->err, r,
 			".ctl/prune takes the number of the oldest root to keep, or \"keep N\"");
-	if (keep_from > last)
-		keep_from = last;
 	uint64_t *times = calloc(SLICE, sizeof(*times));
 	if (!times)
 		return -ENOMEM;
