@@ -31,12 +31,12 @@ struct check {
 	/* The segment under way. */
 	bool any;
 	struct uuid uuid;
-	bool here;                   /* the source has it */
+	bool here; /* the source has it */
 	struct source_segment segment;
-	uint64_t listed;             /* bytes that the manifests count */
-	bool ended;                  /* ... and nothing follows */
-	uint64_t covered;            /* by the objects so far, without a gap */
-	uint64_t block_end;          /* of the last block */
+	uint64_t listed;    /* bytes that the manifests count */
+	bool ended;         /* ... and nothing follows */
+	uint64_t covered;   /* by the objects so far, without a gap */
+	uint64_t block_end; /* of the last block */
 };
 
 static void found(struct check *c, const struct reterr *finding, bool fixed)
@@ -113,12 +113,13 @@ static void missing(struct check *c, uint64_t from, uint64_t to)
 			from = end;
 			continue;
 		}
-		uint64_t fixed = c->options->repair && c->here ? put_missing(c, from, end, &why) : 0;
+		uint64_t fixed = c->options->repair && c->here ? put_missing(c, from, end, &why)
+							       : 0;
 		(void)reterr_set(&finding, -ENOENT,
 				 "%s or its deltas: bytes %" PRIu64 " to %" PRIu64
 				 " of the segment are missing%s%.200s",
-				 text, from, end,
-				 why.code ? ", and cannot be put: " : "", why.code ? why.text : "");
+				 text, from, end, why.code ? ", and cannot be put: " : "",
+				 why.code ? why.text : "");
 		found(c, &finding, fixed > 0);
 		progress(c, end - from);
 		from = fixed > end ? fixed : end;
@@ -131,8 +132,8 @@ static int damaged(struct check *c, const char *text, const char *what)
 {
 	struct reterr finding;
 	(void)reterr_set(&finding, -EBADMSG,
-			 "%s %s. Nothing is overwritten: delete that object, then repair again", text,
-			 what);
+			 "%s %s. Nothing is overwritten: delete that object, then repair again",
+			 text, what);
 	found(c, &finding, false);
 	return 0;
 }
@@ -175,7 +176,9 @@ static int compare(struct check *c, const char *text, uint64_t from, uint64_t si
 	r = upload_read(c->source, &c->uuid, from, from + size, c->mine, &why);
 	if (r < 0) {
 		(void)reterr_set(c->err, r, "%.400s", why.text);
-		return r == -ENOMEM ? r : damaged(c, text, "cannot be compared: it cannot be read here");
+		return r == -ENOMEM
+			       ? r
+			       : damaged(c, text, "cannot be compared: it cannot be read here");
 	}
 	struct hash mine = hash_of(c->mine, (size_t)size);
 	if (!hash_equal(&mine, &head.hash))
@@ -199,7 +202,8 @@ static int check_object(struct check *c, const char *text, const struct block_ke
 	uint64_t known = c->here && c->segment.durable > c->listed ? c->segment.durable : c->listed;
 	if (impossible(c, key, size))
 		return damaged(c, text, "has a size or a position that none can have");
-	if ((delta && from + size <= c->block_end) || from >= known || (c->ended && from >= c->listed)) {
+	if ((delta && from + size <= c->block_end) || from >= known ||
+	    (c->ended && from >= c->listed)) {
 		orphan(c);
 		progress(c, 0);
 		return 0;
@@ -290,7 +294,8 @@ static int read_chain(struct check *c)
 		return reterr_set(c->err, r, "%s", why.text);
 	if (c->chain.newest.block_size != c->block_size)
 		return reterr_set(c->err, -EINVAL,
-				  "the place has blocks of %" PRIu64 " bytes, this store of %" PRIu64,
+				  "the place has blocks of %" PRIu64
+				  " bytes, this store of %" PRIu64,
 				  c->chain.newest.block_size, c->block_size);
 	for (size_t i = 0; i < c->chain.count; i++)
 		c->total += c->chain.segments[i].segment.length;

@@ -23,7 +23,7 @@
 #include "base/uuid.h"
 
 enum {
-	MANIFEST_HOST_MAX = 64,       /* bytes of a host's name, without its NUL */
+	MANIFEST_HOST_MAX = 64,        /* bytes of a host's name, without its NUL */
 	MANIFEST_SEGMENTS_MAX = 32768, /* in one manifest */
 	MANIFEST_DEPTH_MAX = 16,
 };
@@ -34,23 +34,23 @@ enum {
 struct manifest_segment {
 	struct uuid uuid;
 	uint64_t length;
-	uint8_t class;    /* enum engine_class of its store */
-	bool ended;       /* nothing follows LENGTH, ever */
-	bool summed;      /* SUM is known */
-	struct hash sum;  /* XXH3-128 of the XXH3-128s of each of its MiB, the last one short */
+	uint8_t class;   /* enum engine_class of its store */
+	bool ended;      /* nothing follows LENGTH, ever */
+	bool summed;     /* SUM is known */
+	struct hash sum; /* XXH3-128 of the XXH3-128s of each of its MiB, the last one short */
 };
 
 struct manifest {
-	uint64_t n;            /* 1 is the first */
-	struct hash previous;  /* of the bytes of n-1; zeros for n = 1 */
-	uint64_t since;        /* below n; 0: the list is full */
+	uint64_t n;             /* 1 is the first */
+	struct hash previous;   /* of the bytes of n-1; zeros for n = 1 */
+	uint64_t since;         /* below n; 0: the list is full */
 	struct hash since_hash; /* of the bytes of SINCE; given if it is neither 0 nor n-1 */
-	struct uuid owner;     /* the store that wrote it */
+	struct uuid owner;      /* the store that wrote it */
 	char host[MANIFEST_HOST_MAX + 1];
-	uint64_t epoch;        /* grows with each session that writes here */
-	uint64_t session;      /* random: tells two of one store apart */
+	uint64_t epoch;   /* grows with each session that writes here */
+	uint64_t session; /* random: tells two of one store apart */
 	uint64_t block_size;
-	struct source_root root; /* seq 0: none yet */
+	struct source_root root;           /* seq 0: none yet */
 	struct manifest_segment *segments; /* by UUID, each once */
 	size_t segment_count;
 };

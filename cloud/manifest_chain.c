@@ -122,8 +122,9 @@ static int fetch(struct block_store *store, const char *key, struct buf *buffer,
 	if (r < 0)
 		return r;
 	if (head->size > MANIFEST_SIZE_MAX)
-		return reterr_set(err, -EBADMSG, "%s: %" PRIu64 " bytes are too many for a manifest",
-				  key, head->size);
+		return reterr_set(err, -EBADMSG,
+				  "%s: %" PRIu64 " bytes are too many for a manifest", key,
+				  head->size);
 	r = buf_reserve(buffer, (size_t)head->size);
 	if (r < 0)
 		return reterr_set(err, r, "no memory for %s", key);
@@ -152,7 +153,8 @@ int manifest_get(struct block_store *store, uint64_t n, struct reterr *err, stru
 		return reterr_set(err, r, "%s: %.300s", key, why.text);
 	if (ret->n != n) {
 		manifest_done(ret);
-		return reterr_set(err, -EBADMSG, "%s says that it is manifest %" PRIu64, key, ret->n);
+		return reterr_set(err, -EBADMSG, "%s says that it is manifest %" PRIu64, key,
+				  ret->n);
 	}
 	if (ret_head)
 		*ret_head = head;
@@ -222,8 +224,8 @@ static int absorb(struct manifest_chain *chain, const struct manifest *m, const 
 		return 0;
 	if (chain->run_count == MANIFEST_RUNS_MAX)
 		return reterr_set(err, -E2BIG, "the list of segments lies in too many manifests");
-	chain->runs[chain->run_count++] = (struct manifest_run){
-		.n = m->n, .hash = *hash, .entries = m->segment_count};
+	chain->runs[chain->run_count++] =
+		(struct manifest_run){.n = m->n, .hash = *hash, .entries = m->segment_count};
 	return 0;
 }
 
@@ -240,7 +242,8 @@ static int step(struct block_store *store, struct manifest_chain *chain, uint64_
 		return r;
 	if (!hash_equal(&hash, wanted))
 		r = reterr_set(err, -EBADMSG,
-			       "manifest %" PRIu64 " is not the one that a later one was built on", n);
+			       "manifest %" PRIu64 " is not the one that a later one was built on",
+			       n);
 	else if (ret->block_size != chain->newest.block_size)
 		r = reterr_set(err, -EBADMSG, "manifest %" PRIu64 " has another block size", n);
 	else
@@ -314,8 +317,7 @@ const struct chain_segment *manifest_chain_find(const struct manifest_chain *cha
 	size_t low = 0, high = chain->count;
 	while (low < high) {
 		size_t middle = low + (high - low) / 2;
-		int order =
-			memcmp(chain->segments[middle].segment.uuid.bytes, uuid->bytes, 16);
+		int order = memcmp(chain->segments[middle].segment.uuid.bytes, uuid->bytes, 16);
 		if (order == 0)
 			return &chain->segments[middle];
 		if (order < 0)

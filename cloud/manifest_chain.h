@@ -36,9 +36,9 @@ struct chain_segment {
 };
 
 struct manifest_chain {
-	struct manifest newest; /* without its list */
-	struct hash hash;       /* of its bytes */
-	uint64_t modified_ns;   /* when it was stored; 0 unknown */
+	struct manifest newest;         /* without its list */
+	struct hash hash;               /* of its bytes */
+	uint64_t modified_ns;           /* when it was stored; 0 unknown */
 	struct chain_segment *segments; /* by UUID, each once */
 	size_t count, capacity;
 	unsigned run_count;

@@ -78,7 +78,7 @@ static const struct member_rule rules[MEMBER_UNKNOWN] = {
 struct parse {
 	struct manifest *m;
 	struct reterr *err;
-	int error;          /* 0, or why the parse ends */
+	int error; /* 0, or why the parse ends */
 	enum where where;
 	enum member member; /* whose value comes next */
 	unsigned skipping;  /* open maps and lists of an unknown member */

@@ -205,8 +205,7 @@ static int walk_object(void *arg, const char *text, uint64_t size)
 	if (block_key_parse(text, &key) < 0 ||
 	    (key.kind != BLOCK_KEY_BLOCK && key.kind != BLOCK_KEY_DELTA))
 		return 0;
-	bool same = w->current < w->chain->count &&
-		    uuid_equal(&w->cover.said->uuid, &key.segment);
+	bool same = w->current < w->chain->count && uuid_equal(&w->cover.said->uuid, &key.segment);
 	if (!same)
 		enter(w, manifest_chain_find(w->chain, &key.segment));
 	return w->current < w->chain->count ? take_object(&w->cover, text, size) : 0;

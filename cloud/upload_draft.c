@@ -12,7 +12,8 @@ bool upload_manifest_due(const struct upload_plan *plan, uint64_t now_ms)
 		return false;
 	if (plan->left == 0)
 		return true;
-	if (now_ms < plan->manifest_ms + plan->interval_ms || now_ms < plan->tick_ms + plan->interval_ms)
+	if (now_ms < plan->manifest_ms + plan->interval_ms ||
+	    now_ms < plan->tick_ms + plan->interval_ms)
 		return false;
 	/* A long round: what is there already counts before it ends. */
 	for (size_t i = 0; i < plan->table.active_count; i++)

@@ -173,8 +173,8 @@ static int note_victim(void *arg, const char *text, uint64_t size)
 	return 0;
 }
 
-static int delete_some(struct upload_io *io, const struct upload_step *step, struct victims *victims,
-		       struct reterr *err)
+static int delete_some(struct upload_io *io, const struct upload_step *step,
+		       struct victims *victims, struct reterr *err)
 {
 	char uuid[UUID_TEXT_LENGTH + 1], prefix[BLOCK_KEY_MAX + 1], after[BLOCK_KEY_MAX + 1];
 	const struct block_key first = {

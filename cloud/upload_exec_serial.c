@@ -93,8 +93,7 @@ static void verify(struct upload_io *io, const struct upload_step *step, struct 
 			    &ret->err);
 	if (r == -EEXIST) {
 		ret->fenced = true;
-		r = upload_tell_owner(io->store, step->n + 1, "it was not there before",
-				      &ret->err);
+		r = upload_tell_owner(io->store, step->n + 1, "it was not there before", &ret->err);
 	}
 	ret->r = r < 0 ? r : 0;
 }
@@ -117,6 +116,10 @@ static void put_manifest(struct upload_io *io, struct upload_plan *plan,
 		r = upload_tell_owner(io->store, step->n, "ours came later", &ret->err);
 	}
 	ret->r = r < 0 ? r : 0;
+	/* Some places answer it only when they are asked to. */
+	struct block_store_status status;
+	block_store_status(io->store, &status);
+	ret->weak = !status.conditional;
 }
 
 /* ---- Learning without a journal ------------------------------------------------------------- */
@@ -191,7 +194,8 @@ static int compare_chain(struct upload_io *io, struct upload_plan *plan, bool ta
 	struct source_root root;
 	if (newest->block_size != io->block_size)
 		return reterr_set(&ret->err, -EBADMSG,
-				  "the place has blocks of %" PRIu64 " bytes, this store of %" PRIu64,
+				  "the place has blocks of %" PRIu64
+				  " bytes, this store of %" PRIu64,
 				  newest->block_size, io->block_size);
 	if (!mine && !take_over) {
 		ret->fenced = true;
@@ -374,8 +378,8 @@ static void list_parts(struct upload_io *io, struct upload_plan *plan)
 {
 	plan->part_count = 0;
 	if (too_large(io, plan))
-		plan->part_count = io->source->ops->parts(io->source, plan->parts,
-							  ARRAY_SIZE(plan->parts));
+		plan->part_count =
+			io->source->ops->parts(io->source, plan->parts, ARRAY_SIZE(plan->parts));
 	plan->over = io->source->ops->disk_used(io->source) > plan->disk_max;
 }
 

@@ -52,7 +52,6 @@ struct upload_record_visitor {
 };
 
 /* -EBADMSG it is no record. The visitor is called only for a record whose sum matches. */
-MUST_CHECK int upload_record_read(struct slice record,
-				  const struct upload_record_visitor *visitor);
+MUST_CHECK int upload_record_read(struct slice record, const struct upload_record_visitor *visitor);
 
 #endif

@@ -7,10 +7,10 @@
 #include "cloud/upload_plan.h"
 
 enum {
-	SOME_MAX = 4096,               /* segments in one record */
-	COMPACT_SEGMENTS_MAX = 32768,  /* ... when all are written */
+	SOME_MAX = 4096,              /* segments in one record */
+	COMPACT_SEGMENTS_MAX = 32768, /* ... when all are written */
 	COMPACT_BYTES_MIN = 1 << 20,
-	SEGMENT_BYTES = 112,           /* of a segment in a record */
+	SEGMENT_BYTES = 112, /* of a segment in a record */
 };
 
 /* ---- Loading -------------------------------------------------------------------------------- */
@@ -102,9 +102,8 @@ int upload_plan_loaded(struct upload_plan *plan, struct reterr *err)
 		upload_forget_place(plan);
 		return 0;
 	}
-	const uint64_t run = plan->chain.run_count > 0
-				     ? plan->chain.runs[plan->chain.run_count - 1].n
-				     : 0;
+	const uint64_t run =
+		plan->chain.run_count > 0 ? plan->chain.runs[plan->chain.run_count - 1].n : 0;
 	for (size_t i = 0; i < table->count; i++) {
 		struct upload_segment *s = &table->segments[i];
 		s->saved = s->saved_next = s->full;
@@ -129,8 +128,7 @@ int upload_plan_record(struct upload_plan *plan, struct upload_segment *s)
 
 static bool some(const struct upload_plan *plan, const struct upload_segment *s)
 {
-	return s->unsaved ||
-	       s->full >= s->saved + UPLOAD_AHEAD / 2 * plan->table.block_size;
+	return s->unsaved || s->full >= s->saved + UPLOAD_AHEAD / 2 * plan->table.block_size;
 }
 
 bool upload_some_due(const struct upload_plan *plan)
@@ -218,8 +216,8 @@ int upload_compact_prepare(struct upload_plan *plan)
 void upload_forget_place(struct upload_plan *plan)
 {
 	upload_table_clear(&plan->table);
-	plan->chain = (struct upload_chain){
-		.owner = plan->store, .block_size = plan->table.block_size};
+	plan->chain =
+		(struct upload_chain){.owner = plan->store, .block_size = plan->table.block_size};
 	plan->since_run = 0;
 	plan->scan.after = 0;
 	plan->changed = true;
@@ -291,8 +289,7 @@ void upload_evict_prepare(struct upload_plan *plan)
 	size_t kept = 0;
 	for (size_t i = 0; i < plan->part_count; i++) {
 		const struct source_part *part = &plan->parts[i];
-		const struct upload_segment *s =
-			upload_table_find(&plan->table, &part->segment);
+		const struct upload_segment *s = upload_table_find(&plan->table, &part->segment);
 		/* Every block that overlaps it is whole or final, and in a manifest. */
 		if (s && s->listed_n > 0 && part->end <= s->full && part->end <= s->listed)
 			plan->parts[kept++] = *part;

@@ -44,10 +44,11 @@ static void refuse(const struct manifest *owner, struct upload_result *ret)
 {
 	char uuid[UUID_TEXT_LENGTH + 1];
 	ret->fenced = true;
-	ret->r = reterr_set(&ret->err, -EROFS,
-			    "another owner writes to this place: store %s on host %s, says its object "
-			    "\"owner\". This store uploads nothing more and is read-only",
-			    uuid_format(&owner->owner, uuid), owner->host);
+	ret->r = reterr_set(
+		&ret->err, -EROFS,
+		"another owner writes to this place: store %s on host %s, says its object "
+		"\"owner\". This store uploads nothing more and is read-only",
+		uuid_format(&owner->owner, uuid), owner->host);
 }
 
 void upload_check_owner(struct upload_io *io, struct upload_plan *plan, bool claiming,
@@ -62,8 +63,8 @@ void upload_check_owner(struct upload_io *io, struct upload_plan *plan, bool cla
 	}
 	if (!none && uuid_equal(&owner.owner, &plan->store) && owner.session == plan->session)
 		return;
-	bool gives_way = none || (claiming && (plan->take_over ||
-					       uuid_equal(&owner.owner, &plan->store)));
+	bool gives_way = none ||
+			 (claiming && (plan->take_over || uuid_equal(&owner.owner, &plan->store)));
 	if (!gives_way) {
 		refuse(&owner, ret);
 		return;

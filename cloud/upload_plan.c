@@ -14,9 +14,11 @@ int upload_plan_init(struct upload_plan *plan, const struct upload_plan_options 
 		.session = options->session,
 		.disk_max = options->disk_max,
 		.take_over = options->take_over,
-		.conditional = options->conditional,
+		.conditional = true,
 		.changed = true,
 	};
+	if (!options->conditional)
+		upload_note_weak(plan);
 	const char *host = options->host ? options->host : "?";
 	for (size_t i = 0; i < MANIFEST_HOST_MAX && host[i] != '\0'; i++)
 		plan->host[i] = host[i] > 32 && host[i] < 127 ? host[i] : '?';
@@ -71,79 +73,6 @@ uint64_t upload_plan_want(struct upload_plan *plan, uint64_t now_ms)
 	return plan->wanted;
 }
 
-/* ---- Trouble -------------------------------------------------------------------------------- */
-
-static bool in_trouble(const struct upload_plan *plan)
-{
-	return plan->retry_ms > 0;
-}
-
-static void set_trouble(struct upload_plan *plan, enum uploader_state state,
-			const struct upload_result *result)
-{
-	if (plan->state != state || plan->error.code != result->err.code ||
-	    strcmp(plan->error.text, result->err.text) != 0)
-		plan->news = true;
-	plan->state = state;
-	plan->error = result->err;
-	if (plan->error.code == 0)
-		(void)reterr_set(&plan->error, result->r, "%s", strerror(-result->r));
-}
-
-static void retry_later(struct upload_plan *plan, uint64_t now_ms,
-			const struct upload_result *result)
-{
-	/* Those that set out before the trouble began say nothing new. */
-	if (in_trouble(plan) && now_ms < plan->retry_ms)
-		return;
-	bool refused = result->r == -EACCES || result->r == -ENOENT || result->r == -EPERM;
-	bool damage = result->local && result->r != -ENOSPC && result->r != -EDQUOT &&
-		      result->r != -ENOMEM;
-	enum uploader_state state = UPLOADER_WAITING;
-	if (damage || result->r == -EBADMSG || result->r == -E2BIG)
-		state = UPLOADER_FAILED;
-	else if (refused && !result->local)
-		state = UPLOADER_PAUSED;
-	set_trouble(plan, state, result);
-
-	uint64_t delay_ms = UPLOAD_PROBE_MS;
-	if (state == UPLOADER_WAITING && plan->failures < 6)
-		delay_ms = (uint64_t)UPLOAD_BACKOFF_MS << plan->failures;
-	if (delay_ms > UPLOAD_PROBE_MS)
-		delay_ms = UPLOAD_PROBE_MS;
-	if (result->err.retry_after_ms > delay_ms)
-		delay_ms = result->err.retry_after_ms;
-	plan->failures++;
-	plan->retry_ms = now_ms + delay_ms;
-	plan->trouble_local = result->local;
-}
-
-static void trouble_over(struct upload_plan *plan)
-{
-	if (!in_trouble(plan))
-		return;
-	plan->failures = 0;
-	plan->retry_ms = 0;
-	plan->state = UPLOADER_IDLE;
-	plan->error = (struct reterr){.code = 0};
-	plan->news = true;
-	plan->no_transfer = false;
-}
-
-static void stop_for_good(struct upload_plan *plan, const struct upload_result *result)
-{
-	set_trouble(plan, UPLOADER_FENCED, result);
-	plan->sticky = plan->fence_unsaved = true;
-}
-
-/* While there is trouble, one step at a time speaks to the place. */
-static bool may_speak(const struct upload_plan *plan, uint64_t now_ms)
-{
-	if (!in_trouble(plan))
-		return true;
-	return now_ms >= plan->retry_ms && !plan->serial_out && plan->transfers_out == 0;
-}
-
 /* ---- Serial steps --------------------------------------------------------------------------- */
 
 /* PREPARED: of a step that needed memory. */
@@ -154,7 +83,7 @@ static bool out(struct upload_plan *plan, uint64_t now_ms, int prepared, enum up
 		struct upload_result failed = {.r = prepared, .local = true};
 		(void)reterr_set(&failed.err, prepared, "the uploader has no memory: %s",
 				 strerror(-prepared));
-		retry_later(plan, now_ms, &failed);
+		upload_retry_later(plan, now_ms, &failed);
 		return false;
 	}
 	*ret = (struct upload_step){.kind = kind};
@@ -162,8 +91,8 @@ static bool out(struct upload_plan *plan, uint64_t now_ms, int prepared, enum up
 	return true;
 }
 
-static bool save(struct upload_plan *plan, uint64_t now_ms, int prepared,
-		 enum upload_saving saving, struct upload_step *ret)
+static bool save(struct upload_plan *plan, uint64_t now_ms, int prepared, enum upload_saving saving,
+		 struct upload_step *ret)
 {
 	if (prepared >= 0)
 		plan->saving = saving;
@@ -296,7 +225,7 @@ bool upload_plan_serial(struct upload_plan *plan, uint64_t now_ms, struct upload
 	/* Only what this session knows to be in the place may go, but then also while that is away. */
 	if (plan->evict_due && plan->phase == PHASE_RUN && now_ms >= plan->evict_after_ms)
 		return out(plan, now_ms, 0, UPLOAD_PARTS, ret);
-	if (!may_speak(plan, now_ms))
+	if (!upload_may_speak(plan, now_ms))
 		return false;
 	if (plan->text.size == 0 && !plan->draft_ready && plan->phase != PHASE_RECOVER &&
 	    upload_compact_due(plan))
@@ -310,7 +239,7 @@ bool upload_plan_serial(struct upload_plan *plan, uint64_t now_ms, struct upload
 /* ---- Results -------------------------------------------------------------------------------- */
 
 static void verified_now(struct upload_plan *plan, uint64_t now_ms,
-			const struct upload_result *result)
+			 const struct upload_result *result)
 {
 	if (result->empty && plan->chain.n > 0) {
 		plan->notice = result->err;
@@ -444,7 +373,7 @@ static bool next_of(struct upload_plan *plan, struct upload_segment *s, struct u
 bool upload_plan_transfer(struct upload_plan *plan, uint64_t now_ms, struct upload_step *ret)
 {
 	if (plan->sticky || plan->phase != PHASE_RUN || plan->no_transfer ||
-	    !may_speak(plan, now_ms) || !verified(plan, now_ms) ||
+	    !upload_may_speak(plan, now_ms) || !verified(plan, now_ms) ||
 	    (!plan->conditional && !plan->owner_fresh))
 		return false;
 	const size_t count = plan->table.active_count;
@@ -535,6 +464,8 @@ void upload_plan_done_step(struct upload_plan *plan, uint64_t now_ms,
 	struct upload_segment *s = transfer ? &plan->table.segments[step->index] : NULL;
 
 	plan->bytes_uploaded += result.bytes;
+	if (result.weak && plan->conditional)
+		upload_note_weak(plan);
 	if (transfer)
 		plan->transfers_out--;
 	else
@@ -542,7 +473,7 @@ void upload_plan_done_step(struct upload_plan *plan, uint64_t now_ms,
 	if (plan->sticky)
 		return;
 	if (result.r == 0 && (speaks || (plan->trouble_local && step->kind != UPLOAD_SCAN)))
-		trouble_over(plan);
+		upload_trouble_over(plan);
 	if (result.r == 0 && transfer) {
 		mended(plan, s);
 		transfer_done(plan, step, s);
@@ -558,11 +489,11 @@ void upload_plan_done_step(struct upload_plan *plan, uint64_t now_ms,
 	if (result.r == 0 || result.r == -ECANCELED)
 		return;
 	if (result.fenced)
-		stop_for_good(plan, &result);
+		upload_stop_for_good(plan, &result);
 	else if (transfer && result.local && result.r != -ENOMEM)
 		transfer_broken(plan, now_ms, s, &result);
 	else if (!plan->sticky)
-		retry_later(plan, now_ms, &result);
+		upload_retry_later(plan, now_ms, &result);
 }
 
 /* ---- Time ----------------------------------------------------------------------------------- */
@@ -589,9 +520,9 @@ uint64_t upload_plan_wake_ms(const struct upload_plan *plan, uint64_t now_ms)
 	if (plan->phase != PHASE_RUN)
 		return wake_ms;
 	if (plan->open)
-		earlier(&wake_ms, now_ms, (plan->manifest_ms > plan->tick_ms ? plan->manifest_ms
-								     : plan->tick_ms) +
-					  plan->interval_ms);
+		earlier(&wake_ms, now_ms,
+			(plan->manifest_ms > plan->tick_ms ? plan->manifest_ms : plan->tick_ms) +
+				plan->interval_ms);
 	else if (upload_dirty(plan))
 		earlier(&wake_ms, now_ms, plan->tick_ms + plan->interval_ms);
 	for (size_t i = 0; plan->broken > 0 && i < plan->table.active_count; i++)

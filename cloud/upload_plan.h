@@ -40,10 +40,10 @@ enum {
 	UPLOAD_RUN_EVERY = 64,     /* manifests from one longer list to the next */
 	UPLOAD_INTENTS_MAX = 4096, /* deltas in one record */
 	UPLOAD_PARTS_MAX = 1024,
-	UPLOAD_VERIFY_MS = 30000,  /* without a manifest so long, the place is looked at first */
+	UPLOAD_VERIFY_MS = 30000, /* without a manifest so long, the place is looked at first */
 	UPLOAD_PROBE_MS = 60000,
 	UPLOAD_BACKOFF_MS = 1000,
-	UPLOAD_EVICT_MS = 1000,    /* between looks for parts that may go */
+	UPLOAD_EVICT_MS = 1000, /* between looks for parts that may go */
 };
 
 enum upload_kind {
@@ -53,8 +53,8 @@ enum upload_kind {
 	UPLOAD_COMPACT, /* put the records in the place of the journal */
 	UPLOAD_RECOVER,
 	UPLOAD_VERIFY,
-	UPLOAD_OWNER,   /* only where the place does not refuse second puts */
-	UPLOAD_SUM,     /* sums of the draft's segments */
+	UPLOAD_OWNER, /* only where the place does not refuse second puts */
+	UPLOAD_SUM,   /* sums of the draft's segments */
 	UPLOAD_MANIFEST,
 	UPLOAD_PARTS,
 	UPLOAD_EVICT,
@@ -70,19 +70,20 @@ struct upload_step {
 	uint32_t index;
 	struct uuid segment;
 	uint64_t position, from, to;
-	bool look_first; /* it may be there already */
-	bool last;       /* a block of a segment that ended: a longer one that begins so will do */
-	uint64_t n;      /* of MANIFEST and VERIFY */
+	bool look_first;  /* it may be there already */
+	bool last;        /* a block of a segment that ended: a longer one that begins so will do */
+	uint64_t n;       /* of MANIFEST and VERIFY */
 	struct hash hash; /* of VERIFY: of n, and PENDING: of n + 1 which may be ours */
 	struct hash pending;
 	bool has_pending;
-	bool claiming;   /* OWNER, RECOVER */
+	bool claiming; /* OWNER, RECOVER */
 };
 
 struct upload_result {
 	int r;          /* 0 or why not */
 	bool local;     /* ... and it is this machine that failed */
 	bool fenced;    /* ... and it is another owner */
+	bool weak;      /* the place does not refuse second puts by itself */
 	bool empty;     /* VERIFY: there is nothing at all in the place */
 	uint64_t bytes; /* of bodies that were sent */
 	struct reterr err;
@@ -90,7 +91,7 @@ struct upload_result {
 
 struct upload_scan {
 	struct source_root root;
-	uint32_t after; /* segments above it are new */
+	uint32_t after;                  /* segments above it are new */
 	struct source_segment *segments; /* those asked for; then those new */
 	bool *gone;
 	size_t asked, count, capacity;
@@ -113,7 +114,7 @@ struct upload_plan {
 	enum upload_phase phase;
 	struct upload_table table;
 	struct upload_chain chain;
-	uint64_t since_run; /* entries of the manifests behind the newest run */
+	uint64_t since_run;   /* entries of the manifests behind the newest run */
 	uint64_t verified_ms; /* when the chain was last seen to end with ours */
 	bool place_empty;     /* there was nothing in it when this session began */
 	bool recovered;       /* this session began without a journal */
@@ -121,31 +122,31 @@ struct upload_plan {
 	bool owner_mine;      /* ... and of this session */
 
 	/* The source. */
-	bool changed;         /* since the last scan began */
-	uint64_t changed_ms;  /* when it first did */
+	bool changed;        /* since the last scan began */
+	uint64_t changed_ms; /* when it first did */
 	uint64_t scan_after_ms;
-	uint64_t scans;       /* begun so far */
+	uint64_t scans; /* begun so far */
 	struct upload_scan scan;
 	struct source_root root; /* the newest known */
 	uint64_t root_behind_ms; /* since when it is newer than the chain's; 0: it is not */
 
 	/* The snapshot under way. */
 	bool open;
-	uint64_t snapshot;    /* the scan that it is of */
+	uint64_t snapshot; /* the scan that it is of */
 	uint64_t snapshot_ms;
 	struct source_root snapshot_root;
-	size_t left;          /* segments that have not reached their target */
-	bool intents;         /* deltas are to be looked for */
-	uint64_t closed;      /* the newest scan whose snapshot is in a manifest */
-	uint64_t wanted;      /* the scan whose snapshot somebody waits for */
-	uint64_t tick_ms;     /* when the last one began */
+	size_t left;      /* segments that have not reached their target */
+	bool intents;     /* deltas are to be looked for */
+	uint64_t closed;  /* the newest scan whose snapshot is in a manifest */
+	uint64_t wanted;  /* the scan whose snapshot somebody waits for */
+	uint64_t tick_ms; /* when the last one began */
 
 	/* The manifest under way. */
 	struct manifest draft;
-	bool *draft_sum;      /* its i-th sum is to be made */
-	bool draft_closes;    /* it completes the snapshot */
-	bool draft_ready;     /* sums are made */
-	struct buf text;      /* as it is in the journal; empty: none is under way */
+	bool *draft_sum;   /* its i-th sum is to be made */
+	bool draft_closes; /* it completes the snapshot */
+	bool draft_ready;  /* sums are made */
+	struct buf text;   /* as it is in the journal; empty: none is under way */
 	struct hash text_hash;
 	bool text_saved;
 	uint64_t manifest_ms; /* when the last one was confirmed */
@@ -162,7 +163,7 @@ struct upload_plan {
 	struct restore_coverage *coverage;
 	bool evict_due, evict_ready;
 	uint64_t evict_after_ms;
-	bool over;            /* the store takes more than DISK_MAX, and nothing more can go */
+	bool over; /* the store takes more than DISK_MAX, and nothing more can go */
 	bool over_told;
 	struct source_part parts[UPLOAD_PARTS_MAX];
 	size_t part_count;
@@ -171,19 +172,19 @@ struct upload_plan {
 	bool serial_out;
 	unsigned transfers_out;
 	size_t cursor;
-	bool no_transfer;     /* none was found since the last change */
+	bool no_transfer; /* none was found since the last change */
 
 	/* Trouble: one step at a time is tried, from retry_ms on. */
 	enum uploader_state state; /* WAITING, PAUSED, FENCED, FAILED; IDLE: none */
 	unsigned failures;
 	uint64_t retry_ms;
 	struct reterr error;
-	bool trouble_local;   /* it is the journal or the memory of this machine */
-	bool sticky;          /* never again */
-	bool fence_unsaved;   /* the journal is to know that */
-	bool was_fenced;      /* the journal does */
-	bool news;            /* state or error changed: to be reported */
-	size_t broken;        /* segments that cannot be read here; BROKEN_WHY is of the last one */
+	bool trouble_local; /* it is the journal or the memory of this machine */
+	bool sticky;        /* never again */
+	bool fence_unsaved; /* the journal is to know that */
+	bool was_fenced;    /* the journal does */
+	bool news;          /* state or error changed: to be reported */
+	size_t broken;      /* segments that cannot be read here; BROKEN_WHY is of the last one */
 	struct reterr broken_why;
 	struct reterr notice; /* to be reported once; code 0: none */
 
@@ -198,15 +199,15 @@ struct upload_plan_options {
 };
 
 /* -ENOMEM. Done accepts one that init failed for, or a zeroed one. */
-MUST_CHECK int upload_plan_init(struct upload_plan *plan, const struct upload_plan_options *options);
+MUST_CHECK int upload_plan_init(struct upload_plan *plan,
+				const struct upload_plan_options *options);
 void upload_plan_done(struct upload_plan *plan);
 
 /*
  * Takes a record of the journal, in order; then LOADED once. -EBADMSG it is none, or of another
  * store or block size.
  */
-MUST_CHECK int upload_plan_load(struct upload_plan *plan, struct slice record,
-				struct reterr *err);
+MUST_CHECK int upload_plan_load(struct upload_plan *plan, struct slice record, struct reterr *err);
 MUST_CHECK int upload_plan_loaded(struct upload_plan *plan, struct reterr *err);
 
 /* The source changed. */
@@ -223,6 +224,17 @@ void upload_plan_done_step(struct upload_plan *plan, uint64_t now_ms,
 uint64_t upload_plan_wake_ms(const struct upload_plan *plan, uint64_t now_ms);
 
 /* ---- Between the files of the plan ---------------------------------------------------------- */
+
+/* upload_trouble.c */
+bool upload_in_trouble(const struct upload_plan *plan);
+void upload_retry_later(struct upload_plan *plan, uint64_t now_ms,
+			const struct upload_result *result);
+void upload_trouble_over(struct upload_plan *plan);
+void upload_stop_for_good(struct upload_plan *plan, const struct upload_result *result);
+/* While there is trouble, one step at a time speaks to the place. */
+bool upload_may_speak(const struct upload_plan *plan, uint64_t now_ms);
+/* The place turned out not to refuse second puts. */
+void upload_note_weak(struct upload_plan *plan);
 
 /* upload_snapshot.c */
 bool upload_dirty(const struct upload_plan *plan);

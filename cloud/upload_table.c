@@ -242,8 +242,8 @@ static uint64_t delta_from(const struct upload_segment *s, uint64_t position)
 bool upload_intend(const struct upload_table *table, struct upload_segment *s)
 {
 	uint64_t position = s->target - s->target % table->block_size;
-	if (!s->here || !s->pending || s->intent_to > 0 || s->broken ||
-	    upload_ends_short(s) || upload_progress(s) >= s->target)
+	if (!s->here || !s->pending || s->intent_to > 0 || s->broken || upload_ends_short(s) ||
+	    upload_progress(s) >= s->target)
 		return false;
 	uint64_t from = delta_from(s, position);
 	/* A block that is full by now goes up as one. */

@@ -42,21 +42,21 @@ struct upload_segment {
 	uint64_t durable;
 
 	/* Objects. */
-	uint64_t full;      /* whole blocks cover [0, full) */
-	uint64_t done_mask; /* bit i: the block at full + i * block size is there */
-	uint64_t sent_mask; /* ... is there or on its way */
-	uint64_t tail_at;   /* the block that the deltas are of */
-	uint64_t tail_to;   /* they cover [tail_at, tail_to); 0: there are none */
+	uint64_t full;                   /* whole blocks cover [0, full) */
+	uint64_t done_mask;              /* bit i: the block at full + i * block size is there */
+	uint64_t sent_mask;              /* ... is there or on its way */
+	uint64_t tail_at;                /* the block that the deltas are of */
+	uint64_t tail_to;                /* they cover [tail_at, tail_to); 0: there are none */
 	uint64_t intent_from, intent_to; /* the delta that the journal knows; to 0: none */
-	bool intent_saved;  /* it does know it */
-	bool intent_sent;   /* it is on its way */
-	bool intent_tried;  /* it may be in the place, whatever became of it */
-	uint64_t saved;     /* FULL as the journal has it */
-	uint64_t saved_next; /* ... as it has it when the record under way is there */
-	uint64_t doubt;     /* objects that begin below it may be there already: look first */
-	uint64_t trash;     /* deltas may be left of blocks from here to FULL; UPLOAD_NONE: none */
+	bool intent_saved;               /* it does know it */
+	bool intent_sent;                /* it is on its way */
+	bool intent_tried;               /* it may be in the place, whatever became of it */
+	uint64_t saved;                  /* FULL as the journal has it */
+	uint64_t saved_next;             /* ... as it has it when the record under way is there */
+	uint64_t doubt;      /* objects that begin below it may be there already: look first */
+	uint64_t trash;      /* deltas may be left of blocks from here to FULL; UPLOAD_NONE: none */
 	uint64_t trash_sent; /* ... from here are being deleted; UPLOAD_NONE: none */
-	bool unsaved;       /* the journal is to know more of it */
+	bool unsaved;        /* the journal is to know more of it */
 
 	/* What the newest confirmed manifest says, and which manifest said it. */
 	uint64_t listed, listed_n;
@@ -65,21 +65,21 @@ struct upload_segment {
 
 	/* The snapshot under way. */
 	uint64_t target;
-	bool pending;       /* it is not reached yet */
+	bool pending; /* it is not reached yet */
 
-	uint64_t behind_ms; /* since when bytes are not listed; 0: all are */
-	bool broken;        /* it could not be read here, and is left alone ... */
+	uint64_t behind_ms;       /* since when bytes are not listed; 0: all are */
+	bool broken;              /* it could not be read here, and is left alone ... */
 	uint64_t broken_until_ms; /* ... until then */
-	bool active;        /* in the table's list of those with something left to do */
+	bool active;              /* in the table's list of those with something left to do */
 };
 
 struct upload_table {
 	uint64_t block_size;
 	struct upload_segment *segments; /* never reordered; an index is a segment's name */
 	size_t count, capacity;
-	uint32_t *slots;    /* by UUID: index + 1; open addressing, a power of two of them */
+	uint32_t *slots; /* by UUID: index + 1; open addressing, a power of two of them */
 	size_t slot_count;
-	uint32_t *active;   /* indexes */
+	uint32_t *active; /* indexes */
 	size_t active_count;
 };
 
@@ -89,8 +89,7 @@ void upload_table_done(struct upload_table *table);
 void upload_table_clear(struct upload_table *table);
 
 /* NULL: there is none. Pointers live until the next upload_table_add. */
-struct upload_segment *upload_table_find(const struct upload_table *table,
-					 const struct uuid *uuid);
+struct upload_segment *upload_table_find(const struct upload_table *table, const struct uuid *uuid);
 /* -ENOMEM; -E2BIG more than UPLOAD_SEGMENTS_MAX. One that is there is returned as it is. */
 MUST_CHECK int upload_table_add(struct upload_table *table, const struct uuid *uuid,
 				struct upload_segment **ret);

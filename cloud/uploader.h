@@ -33,8 +33,8 @@ struct uploader {
 	bool stopping;
 	bool keeper_stopped;
 	bool fence_told;
-	unsigned waiting;            /* of those on DONE */
-	uint64_t free_us;            /* when the bandwidth has room again */
+	unsigned waiting; /* of those on DONE */
+	uint64_t free_us; /* when the bandwidth has room again */
 	struct upload_plan plan;
 };
 

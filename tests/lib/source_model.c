@@ -176,8 +176,8 @@ static void changed(struct source_model *m)
 
 /* ---- The journal ---------------------------------------------------------------------------- */
 
-static int model_journal_load(struct segment_source *source, segment_source_record_fn *fn, void *arg,
-			      struct reterr *err)
+static int model_journal_load(struct segment_source *source, segment_source_record_fn *fn,
+			      void *arg, struct reterr *err)
 {
 	struct source_model *m = model_of(source);
 	(void)err;
@@ -262,10 +262,8 @@ static size_t model_parts(struct segment_source *source, struct source_part *par
 				break;
 			if (last)
 				end = s->info.durable;
-			parts[found++] = (struct source_part){.segment = s->info.uuid,
-							      .start = at,
-							      .end = end,
-							      .size = end - at};
+			parts[found++] = (struct source_part){
+				.segment = s->info.uuid, .start = at, .end = end, .size = end - at};
 		}
 	}
 	pthread_mutex_unlock(&m->lock);

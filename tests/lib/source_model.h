@@ -16,12 +16,12 @@ enum { SOURCE_MODEL_SEGMENTS_MAX = 256, SOURCE_MODEL_ROOTS_MAX = 512 };
 
 struct source_model_segment {
 	struct source_segment info;
-	uint64_t salt;     /* its bytes are a function of salt and offset ... */
-	uint64_t fork_at;  /* ... and from here on, a multiple of 8, of fork_salt */
+	uint64_t salt;    /* its bytes are a function of salt and offset ... */
+	uint64_t fork_at; /* ... and from here on, a multiple of 8, of fork_salt */
 	uint64_t fork_salt;
 	bool removed;
-	bool unreadable;   /* read fails with -EIO */
-	uint64_t evicted;  /* bytes from 0 whose parts are gone; reads of them still work */
+	bool unreadable;  /* read fails with -EIO */
+	uint64_t evicted; /* bytes from 0 whose parts are gone; reads of them still work */
 };
 
 struct source_model_record {
@@ -48,18 +48,18 @@ struct source_model {
 
 	struct source_model_record *journal;
 	size_t journal_count;
-	uint64_t journal_writes;  /* appends and replacements so far */
-	uint64_t journal_left;    /* so many more succeed, then -EIO, for ever; UINT64_MAX all */
-	int journal_error;        /* of every write meanwhile; 0 none */
+	uint64_t journal_writes; /* appends and replacements so far */
+	uint64_t journal_left;   /* so many more succeed, then -EIO, for ever; UINT64_MAX all */
+	int journal_error;       /* of every write meanwhile; 0 none */
 
 	segment_source_changed_fn *changed;
 	void *changed_arg;
-	struct reterr fenced;     /* code 0: it is not */
+	struct reterr fenced; /* code 0: it is not */
 	_Atomic unsigned fences;
 
-	uint64_t part_size;       /* sealed parts have it; 0: there are none */
+	uint64_t part_size; /* sealed parts have it; 0: there are none */
 	_Atomic unsigned evictions;
-	uint64_t frame_size;      /* frame headers begin at its multiples; 0: nobody knows */
+	uint64_t frame_size; /* frame headers begin at its multiples; 0: nobody knows */
 };
 
 void source_model_init(struct source_model *model, uint64_t part_size);

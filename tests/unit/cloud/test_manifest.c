@@ -157,7 +157,8 @@ static const struct {
 	{"{" HEAD ",\"segments\":[" SEGMENT(U2) "," SEGMENT(U1) "]}", "order"},
 	{"{" HEAD ",\"segments\":[" SEGMENT(U1) "," SEGMENT(U1) "]}", "order"},
 	{"{" HEAD ",\"segments\":[{\"uuid\":\"../../etc/passwd\"}]}", "form"},
-	{"{" HEAD ",\"segments\":[],\"since\":9,\"since_hash\":\"00000000000000000000000000000000\"}",
+	{"{" HEAD
+	 ",\"segments\":[],\"since\":9,\"since_hash\":\"00000000000000000000000000000000\"}",
 	 "earlier"},
 	{"{" HEAD ",\"segments\":[],\"since\":3}", "contradict"},
 	{"{" HEAD ",\"segments\":[],\"full\":1}", "type"},
@@ -191,12 +192,13 @@ START_TEST(test_taken)
 	ck_assert_uint_eq(got.since, 8);
 	manifest_done(&got);
 	/* What reaches a terminal is text. */
-	ck_assert_int_eq(parse("{\"version\":1,\"n\":1,\"previous\":\"00000000000000000000000000000000\","
-			       "\"owner\":\"" U1 "\",\"host\":\"a\\u001b[31m b\",\"epoch\":1,"
-			       "\"session\":\"0000000000000001\",\"block_size\":65536,\"full\":true,"
-			       "\"segments\":[]}",
-			       &got, &err),
-			 0);
+	ck_assert_int_eq(
+		parse("{\"version\":1,\"n\":1,\"previous\":\"00000000000000000000000000000000\","
+		      "\"owner\":\"" U1 "\",\"host\":\"a\\u001b[31m b\",\"epoch\":1,"
+		      "\"session\":\"0000000000000001\",\"block_size\":65536,\"full\":true,"
+		      "\"segments\":[]}",
+		      &got, &err),
+		0);
 	ck_assert_str_eq(got.host, "a?[31m?b");
 	manifest_done(&got);
 }
@@ -266,8 +268,8 @@ static int see_fenced(void *arg, struct slice why)
 START_TEST(test_record)
 {
 	struct seen seen = {.items = 0};
-	const struct upload_record_visitor visitor = {
-		see_chain, see_segment, see_manifest, see_fenced, &seen};
+	const struct upload_record_visitor visitor = {see_chain, see_segment, see_manifest,
+						      see_fenced, &seen};
 	struct upload_chain chain = {.block_size = 65536, .n = 5, .epoch = 2, .run_count = 2};
 	chain.root = (struct source_root){.seq = 8, .payload_size = 3};
 	chain.runs[1] = (struct manifest_run){.n = 4, .entries = 9};
@@ -286,8 +288,8 @@ START_TEST(test_record)
 	ck_assert_int_eq(upload_record_begin(&record), 0);
 	ck_assert_int_eq(upload_record_chain(&record, &chain), 0);
 	ck_assert_int_eq(upload_record_segment(&record, &segment), 0);
-	ck_assert_int_eq(upload_record_manifest(&record, 6, (struct slice){(const uint8_t *)"{}", 2}),
-			 0);
+	ck_assert_int_eq(
+		upload_record_manifest(&record, 6, (struct slice){(const uint8_t *)"{}", 2}), 0);
 	ck_assert_int_eq(upload_record_fenced(&record, "why"), 0);
 	ck_assert_int_eq(upload_record_end(&record), 0);
 	ck_assert_int_eq(upload_record_read((struct slice){record.data, record.size}, &visitor), 0);

@@ -243,7 +243,8 @@ START_TEST(test_fenced)
 	char key[64];
 	ck_assert_int_eq(manifest_print(&other, &text), 0);
 	(void)snprintf(key, sizeof(key), "roots/%020llu", (unsigned long long)other.n);
-	ck_assert_int_eq(block_store_put(below, key, text.data, text.size, BLOCK_NO_FRAME, NULL), 0);
+	ck_assert_int_eq(block_store_put(below, key, text.data, text.size, BLOCK_NO_FRAME, NULL),
+			 0);
 	buf_done(&text);
 	source_model_append(&source, log_number, 100);
 	wait_begin(&waiter, 200, 0);
@@ -402,7 +403,8 @@ END_TEST
 
 START_TEST(test_bad_journal)
 {
-	const struct uploader_options options = {.block_size = BLOCK, .store = source_model_uuid(9)};
+	const struct uploader_options options = {.block_size = BLOCK,
+						 .store = source_model_uuid(9)};
 	struct reterr err = {0};
 	start();
 	source_model_append(&source, log_number, 100);
@@ -487,15 +489,20 @@ START_TEST(test_check)
 	ck_assert_uint_eq(check(true, false).problems, 0);
 	/* Other bytes: told, not overwritten. */
 	ck_assert_int_eq(block_store_delete(below, key, NULL), 0);
-	ck_assert_int_eq(block_store_put(below, key, "12345678901234567890123456789012345678901234567890",
-					 50, BLOCK_NO_FRAME, NULL), 0);
+	ck_assert_int_eq(block_store_put(below, key,
+					 "12345678901234567890123456789012345678901234567890", 50,
+					 BLOCK_NO_FRAME, NULL),
+			 0);
 	(void)check(false, true);
 	ck_assert_uint_eq(findings, 1);
 	ck_assert_uint_eq(fixes, 0);
 	ck_assert_ptr_nonnull(strstr(last_finding.text, "delete that object"));
 	/* What nobody needs. */
-	ck_assert_int_eq(block_store_put(below, "wal/00000000-0000-0000-0000-000000000001/"
-					 "00000000000000000000", "x", 1, BLOCK_NO_FRAME, NULL), 0);
+	ck_assert_int_eq(block_store_put(below,
+					 "wal/00000000-0000-0000-0000-000000000001/"
+					 "00000000000000000000",
+					 "x", 1, BLOCK_NO_FRAME, NULL),
+			 0);
 	ck_assert_uint_eq(check(false, false).orphans, 1);
 }
 END_TEST

@@ -1,4 +1,5 @@
 /* What uploading costs, on a clock that is a number; and what the plan does when things go wrong. */
+#include "tests/lib/fault_alloc.h"
 #include "tests/unit/cloud/upload_driver.h"
 
 enum { MIB = 1 << 20, BLOCK_5M = 5 * MIB };
@@ -259,14 +260,38 @@ START_TEST(test_lists)
 	for (unsigned i = 0; i < chain.run_count; i++)
 		ck_assert_uint_eq(chain.runs[i].n, rig.writer.plan->chain.runs[i].n);
 	for (size_t i = 0; i < chain.count; i++) {
-		const struct upload_segment *s = upload_table_find(&rig.writer.plan->table,
-								   &chain.segments[i].segment.uuid);
+		const struct upload_segment *s =
+			upload_table_find(&rig.writer.plan->table, &chain.segments[i].segment.uuid);
 		ck_assert_ptr_nonnull(s);
 		ck_assert_uint_eq(s->listed, chain.segments[i].segment.length);
 		ck_assert_int_eq(s->listed_ended, chain.segments[i].segment.ended);
 	}
 	manifest_chain_done(&chain);
 	rig_down(&rig);
+}
+END_TEST
+
+/* Whichever allocation fails, it is tried again, and all comes to the place. */
+START_TEST(test_no_memory)
+{
+	bool failed = true;
+	for (uint64_t n = 1; failed; n++) {
+		struct rig rig;
+		rig_up(&rig, BLOCK);
+		source_model_append(&rig.source, rig.log, 2 * BLOCK + 100);
+		source_model_publish(&rig.source, rig.log);
+		fault_alloc_fail(n);
+		run(&rig);
+		now_ms += INTERVAL_MS;
+		run(&rig);
+		failed = fault_alloc_stop();
+		now_ms += 10 * UPLOAD_PROBE_MS;
+		writer_settle(&rig.writer, &rig.random);
+		ck_assert_uint_eq(rig.writer.plan->chain.root.seq, 1);
+		check_bytes(&rig.place->base, &rig.source, &rig.source.segments[0].info.uuid,
+			    2 * BLOCK + 100);
+		rig_down(&rig);
+	}
 }
 END_TEST
 
@@ -284,6 +309,7 @@ int main(void)
 	tcase_add_test(tcase, test_unreadable);
 	tcase_add_test(tcase, test_place_emptied);
 	tcase_add_test(tcase, test_lists);
+	tcase_add_test(tcase, test_no_memory);
 	suite_add_tcase(suite, tcase);
 	SRunner *runner = srunner_create(suite);
 	srunner_run_all(runner, CK_ENV);

@@ -1,6 +1,8 @@
 /*
  * Drives the uploader's plan without threads: one step at a time, by seed, on a clock that is a
  * number. A writer is one run of the program; what survives it is its source and the place.
+ *
+ * What runs while allocations are made to fail uses invariant(): check itself allocates.
  */
 #ifndef PROTOFS_TESTS_UNIT_CLOUD_UPLOAD_DRIVER_H
 #define PROTOFS_TESTS_UNIT_CLOUD_UPLOAD_DRIVER_H
@@ -11,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/invariant.h"
 #include "cloud/block_key.h"
 #include "cloud/cloud.h"
 #include "cloud/manifest_chain.h"
@@ -45,7 +48,7 @@ struct watch_store {
 	struct watched *keys;
 	size_t count;
 	uint64_t requests, bytes, deletes;
-	unsigned put_again;   /* puts of a key that was stored before, whatever they answered */
+	unsigned put_again; /* puts of a key that was stored before, whatever they answered */
 	uint64_t put_largest;
 };
 
@@ -72,14 +75,14 @@ static int watch_put(struct block_store *base, const char *key, const void *data
 		return r;
 	w->bytes += size;
 	if (!known) {
-		ck_assert(w->count < WATCHED_MAX);
+		invariant(w->count < WATCHED_MAX);
 		known = &w->keys[w->count++];
 		(void)snprintf(known->key, sizeof(known->key), "%s", key);
 		known->hash = hash;
 		known->puts = 0;
 	}
 	/* Never two contents under one key, even if it was deleted in between. */
-	ck_assert_msg(hash_equal(&known->hash, &hash), "%s was overwritten", key);
+	invariant(hash_equal(&known->hash, &hash) && "it was overwritten");
 	known->puts++;
 	return 0;
 }
@@ -199,8 +202,9 @@ static inline int load_one(void *arg, const void *record, size_t size)
 	return r;
 }
 
-static inline void writer_start_as(struct writer *w, struct source_model *source, struct block_store *net,
-			    struct uuid store, uint64_t session, bool take_over, uint64_t block_size)
+static inline void writer_start_as(struct writer *w, struct source_model *source,
+				   struct block_store *net, struct uuid store, uint64_t session,
+				   bool take_over, uint64_t block_size)
 {
 	struct block_store_status status;
 	*w = (struct writer){.source = source, .net = net, .store = store};
@@ -224,8 +228,9 @@ static inline void writer_start_as(struct writer *w, struct source_model *source
 		.source = &source->source, .store = net, .block_size = block_size};
 }
 
-static inline void writer_start(struct writer *w, struct source_model *source, struct block_store *net,
-			 struct uuid store, uint64_t session, bool take_over)
+static inline void writer_start(struct writer *w, struct source_model *source,
+				struct block_store *net, struct uuid store, uint64_t session,
+				bool take_over)
 {
 	writer_start_as(w, source, net, store, session, take_over, BLOCK);
 }
@@ -250,7 +255,7 @@ static inline void note_confirmed(struct writer *w)
 	if (!uuid_equal(&chain->owner, &w->store) ||
 	    (w->confirmed_count > 0 && w->confirmed[w->confirmed_count - 1] == chain->n))
 		return;
-	ck_assert(w->confirmed_count < ARRAY_SIZE(w->confirmed));
+	invariant(w->confirmed_count < ARRAY_SIZE(w->confirmed));
 	w->confirmed[w->confirmed_count] = chain->n;
 	w->confirmed_hash[w->confirmed_count++] = chain->hash;
 	w->confirmed_root = chain->root.seq;
@@ -262,7 +267,7 @@ static inline bool writer_step(struct writer *w, uint64_t *random)
 	struct upload_step step;
 	struct upload_result result;
 	bool transfers_first = next_random(random) & 1;
-	ck_assert(!w->busy);
+	invariant(!w->busy);
 	bool found = transfers_first ? upload_plan_transfer(w->plan, now_ms, &step)
 				     : upload_plan_serial(w->plan, now_ms, &step);
 	if (!found)
@@ -339,7 +344,7 @@ static inline struct assembly assemble(struct block_store *store, const struct u
 
 /* Bytes [0, LENGTH) of the segment in the place are those of the model. */
 static inline void check_bytes(struct block_store *store, const struct source_model *model,
-			const struct uuid *uuid, uint64_t length)
+			       const struct uuid *uuid, uint64_t length)
 {
 	const struct source_model_segment *s = source_model_find(model, uuid);
 	ck_assert_ptr_nonnull(s);
