@@ -301,14 +301,15 @@ static int load_keys(struct load *l, const char *path)
 		return path ? -errno : -EINVAL;
 	while (r == 0 && fgets(line, sizeof(line), file)) {
 		line[strcspn(line, "\n")] = '\0';
+		const size_t length = strlen(line);
 		void *more = realloc(l->keys, (l->key_count + 1) * sizeof(*l->keys));
-		if (!more || strlen(line) >= KEY_SIZE) {
+		if (!more || length >= KEY_SIZE) {
 			r = more ? -EINVAL : -ENOMEM;
 			l->keys = more ? more : l->keys;
 			break;
 		}
 		l->keys = more;
-		(void)snprintf(l->keys[l->key_count++], KEY_SIZE, "%s", line);
+		memcpy(l->keys[l->key_count++], line, length + 1);
 	}
 	(void)fclose(file);
 	return r;
