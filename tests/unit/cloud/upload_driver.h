@@ -306,6 +306,8 @@ struct assembly {
 	uint64_t length, size_max;
 	struct block_store *store;
 	uint64_t objects;
+	uint64_t deltas_to;    /* end of the last delta */
+	unsigned overlaps;     /* deltas that begin before the one before ends */
 };
 
 static inline int assemble_one(void *arg, const char *text, uint64_t size)
@@ -315,6 +317,10 @@ static inline int assemble_one(void *arg, const char *text, uint64_t size)
 	ck_assert_int_eq(block_key_parse(text, &key), 0);
 	uint64_t from = key.position + (key.kind == BLOCK_KEY_DELTA ? key.from : 0);
 	a->objects++;
+	if (key.kind == BLOCK_KEY_DELTA) {
+		a->overlaps += from < a->deltas_to;
+		a->deltas_to = from + size;
+	}
 	if (from > a->length || from + size <= a->length)
 		return 0;
 	ck_assert(from + size <= a->size_max);
