@@ -12,6 +12,9 @@
 
 #include "base/attr.h"
 #include "base/reterr.h"
+#include "base/slice.h"
+
+struct buf;
 
 #define SETTINGS_FILE "cloud.conf"
 
@@ -60,6 +63,9 @@ MUST_CHECK int settings_override(struct settings *settings, const struct setting
 /* Whether they go together. -EINVAL: ERR says what is missing. */
 MUST_CHECK int settings_check(const struct settings *settings, struct reterr *err);
 
+/* TEXT is the file's. -EINVAL it holds what is no setting: ERR names the line. -ENOMEM. */
+MUST_CHECK int settings_parse(struct slice text, struct settings *ret, struct reterr *err);
+
 /*
  * What the store in the directory STORE remembers. A store without the file has nothing set.
  * -EINVAL it holds what is no setting: ERR names the line.
@@ -77,6 +83,8 @@ MUST_CHECK int settings_resolve(const char *store, struct settings *given, struc
  */
 MUST_CHECK int settings_remember(const char *store, const struct settings *settings,
 				 struct reterr *err);
+/* Appends what the file is to hold: what settings_parse reads back. -ENOMEM; -EFBIG. */
+MUST_CHECK int settings_print(const struct settings *settings, struct buf *text);
 /* Replaces the file, durably. */
 MUST_CHECK int settings_save(const char *store, const struct settings *settings,
 			     struct reterr *err);

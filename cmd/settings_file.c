@@ -76,21 +76,11 @@ static int on_value(void *arg, const char *section, const char *name, const char
 	return r == 0;
 }
 
-int settings_load(const char *store, struct settings *ret, struct reterr *err)
+int settings_parse(struct slice text, struct settings *ret, struct reterr *err)
 {
-	CLEANUP(buf_done) struct buf text = {.max = FILE_SIZE_MAX};
 	struct settings settings = {0};
+	struct reading reading = {.settings = &settings, .rest = text};
 
-	CLEANUP(io_close) int fd = open_store(store, err);
-	if (fd < 0)
-		return fd;
-	int r = io_read_file(fd, SETTINGS_FILE, &text);
-	if (r < 0 && r != -ENOENT)
-		return reterr_set(err, r, "cannot read %s: %s", SETTINGS_FILE, strerror(-r));
-	struct reading reading = {
-		.settings = &settings,
-		.rest = {.data = text.data, .size = text.size},
-	};
 	int line = ini_parse_stream(next_line, &reading, on_value, &reading);
 	if (line == 0 && !reading.too_long) {
 		*ret = settings;
@@ -99,11 +89,24 @@ int settings_load(const char *store, struct settings *ret, struct reterr *err)
 	settings_done(&settings);
 	if (line < 0)
 		return reterr_set(err, -ENOMEM, "out of memory");
-	if (reading.too_long && line == 0)
+	if (line == 0)
 		return reterr_set(err, -EINVAL, "%s has a line of more than %d bytes",
 				  SETTINGS_FILE, LINE_MAX_SIZE - 1);
 	return reterr_set(err, -EINVAL, "%s, line %d: %.300s", SETTINGS_FILE, line,
 			  reading.err.code ? reading.err.text : "it is not `name = value`");
+}
+
+int settings_load(const char *store, struct settings *ret, struct reterr *err)
+{
+	CLEANUP(buf_done) struct buf text = {.max = FILE_SIZE_MAX};
+
+	CLEANUP(io_close) int fd = open_store(store, err);
+	if (fd < 0)
+		return fd;
+	int r = io_read_file(fd, SETTINGS_FILE, &text);
+	if (r < 0 && r != -ENOENT)
+		return reterr_set(err, r, "cannot read %s: %s", SETTINGS_FILE, strerror(-r));
+	return settings_parse((struct slice){.data = text.data, .size = text.size}, ret, err);
 }
 
 /* ---- Writing -------------------------------------------------------------------------------- */
@@ -119,7 +122,7 @@ MUST_CHECK static int put_number(struct buf *text, const char *name, uint64_t va
 	return value ? buf_printf(text, "%s = %" PRIu64 "%s\n", name, value, unit) : 0;
 }
 
-static int print(const struct settings *s, struct buf *text)
+int settings_print(const struct settings *s, struct buf *text)
 {
 	static const char *const levels[] = {
 		[DURABILITY_UNSET] = NULL,
@@ -166,7 +169,7 @@ int settings_save(const char *store, const struct settings *settings, struct ret
 	CLEANUP(io_close) int fd = open_store(store, err);
 	if (fd < 0)
 		return fd;
-	int r = print(settings, &text);
+	int r = settings_print(settings, &text);
 	if (r == 0)
 		r = io_replace_file(fd, SETTINGS_FILE, text.data, text.size, 0600);
 	return r < 0 ? reterr_set(err, r, "cannot write %s: %s", SETTINGS_FILE, strerror(-r)) : 0;

@@ -17,6 +17,7 @@
 #include "cmd/text.h"
 #include "cmd/where.h"
 #include "engine/disk.h"
+#include "fs/cloud_status.h"
 #include "fs/render.h"
 #include "fs/status.h"
 
@@ -421,12 +422,20 @@ static int direct_status(struct where *where, bool json, struct buf *ret, struct
 	uint64_t now_ns = clock_system()->wall_ns(clock_system());
 	struct engine_stats stats;
 
+	const struct settings *settings = &direct_of(where)->settings;
+	struct cloud_status cloud = {
+		.durability = settings->durability == DURABILITY_CLOUD ? "cloud" : "local",
+		.state = CLOUD_UNMOUNTED,
+	};
+	(void)snprintf(cloud.url, sizeof(cloud.url), "%s", settings->cloud ? settings->cloud : "");
+	const struct cloud_status *shown = settings->cloud ? &cloud : NULL;
+
 	engine_stats(direct_of(where)->engine, &stats);
 	/* That we opened it for reading says nothing about the store. */
 	if (!stats.damaged)
 		stats.read_only = false;
-	int r = json ? status_as_json(&stats, &growth, NULL, now_ns, ret)
-		     : status_as_text(&stats, &growth, NULL, now_ns, ret);
+	int r = json ? status_as_json(&stats, &growth, shown, now_ns, ret)
+		     : status_as_text(&stats, &growth, shown, now_ns, ret);
 	return r < 0 ? reterr_set(err, r, "%s", strerror(-r)) : 0;
 }
 

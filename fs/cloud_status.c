@@ -8,9 +8,9 @@
 #include "fs/size_text.h"
 
 static const char *const state_names[CLOUD_STATES] = {
-	[CLOUD_IDLE] = "idle",       [CLOUD_BUSY] = "busy",     [CLOUD_WAITING] = "waiting",
-	[CLOUD_PAUSED] = "paused",   [CLOUD_FENCED] = "fenced", [CLOUD_FAILED] = "failed",
-	[CLOUD_READING] = "reading",
+	[CLOUD_IDLE] = "idle",       [CLOUD_BUSY] = "busy",           [CLOUD_WAITING] = "waiting",
+	[CLOUD_PAUSED] = "paused",   [CLOUD_FENCED] = "fenced",       [CLOUD_FAILED] = "failed",
+	[CLOUD_READING] = "reading", [CLOUD_UNMOUNTED] = "unmounted",
 };
 
 static const char *const state_texts[CLOUD_STATES] = {
@@ -22,6 +22,7 @@ static const char *const state_texts[CLOUD_STATES] = {
 	[CLOUD_FENCED] = "FENCED: another owner writes there; this store is read-only",
 	[CLOUD_FAILED] = "FAILED: what is here cannot be uploaded",
 	[CLOUD_READING] = "reading only: nothing is uploaded from a read-only mount",
+	[CLOUD_UNMOUNTED] = "not mounted: nothing is uploaded",
 };
 
 static const char *const request_names[BLOCK_REQUESTS] = {
@@ -33,6 +34,12 @@ static const char *const request_names[BLOCK_REQUESTS] = {
 const char *cloud_state_name(enum cloud_state state)
 {
 	return state < CLOUD_STATES ? state_names[state] : "?";
+}
+
+/* Whether anybody knows how much is not there yet. */
+static bool is_measured(const struct cloud_status *status)
+{
+	return status->state != CLOUD_READING && status->state != CLOUD_UNMOUNTED;
 }
 
 /* ---- For people ----------------------------------------------------------------------------- */
@@ -47,7 +54,7 @@ static double hit_ratio(const struct cloud_status *status)
 MUST_CHECK static int text_behind(const struct cloud_status *status, struct buf *out)
 {
 	char size[SIZE_TEXT_SIZE];
-	if (status->state == CLOUD_READING)
+	if (!is_measured(status))
 		return 0;
 	return buf_printf(out, "behind     %s, %.1f s\n", size_text(status->bytes_behind, size),
 			  (double)status->ms_behind / 1000);
@@ -57,6 +64,8 @@ MUST_CHECK static int text_uploaded(const struct cloud_status *status, struct bu
 {
 	char size[SIZE_TEXT_SIZE];
 
+	if (!is_measured(status))
+		return 0;
 	int r = buf_printf(out,
 			   "uploaded   %s in %" PRIu64 " blocks and %" PRIu64 " deltas, %" PRIu64
 			   " manifests, since the mount\n",
@@ -158,7 +167,7 @@ int cloud_status_as_summary(const struct cloud_status *status, struct buf *out)
 	char size[SIZE_TEXT_SIZE];
 
 	int r = buf_printf(out, "cloud      %s, %s", status->url, cloud_state_name(status->state));
-	if (r == 0 && status->state != CLOUD_READING)
+	if (r == 0 && is_measured(status))
 		r = buf_printf(out, ", behind by %s and %.1f s",
 			       size_text(status->bytes_behind, size),
 			       (double)status->ms_behind / 1000);

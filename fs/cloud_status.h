@@ -19,13 +19,14 @@ struct json_writer;
 enum { CLOUD_URL_SIZE = 256 };
 
 enum cloud_state {
-	CLOUD_IDLE,    /* all is there */
-	CLOUD_BUSY,    /* uploading */
-	CLOUD_WAITING, /* the place is away: it goes on by itself */
-	CLOUD_PAUSED,  /* the place refuses; tried again now and then */
-	CLOUD_FENCED,  /* another owner writes there */
-	CLOUD_FAILED,  /* what is here cannot be uploaded */
-	CLOUD_READING, /* nothing is uploaded: the mount is read-only */
+	CLOUD_IDLE,      /* all is there */
+	CLOUD_BUSY,      /* uploading */
+	CLOUD_WAITING,   /* the place is away: it goes on by itself */
+	CLOUD_PAUSED,    /* the place refuses; tried again now and then */
+	CLOUD_FENCED,    /* another owner writes there */
+	CLOUD_FAILED,    /* what is here cannot be uploaded */
+	CLOUD_READING,   /* nothing is uploaded: the mount is read-only */
+	CLOUD_UNMOUNTED, /* nothing is uploaded: no daemon has the store */
 	CLOUD_STATES,
 };
 

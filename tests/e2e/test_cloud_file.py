@@ -121,6 +121,9 @@ def what_is_written_is_uploaded():
         check_in('protofs_cloud_requests_total{kind="put"}', metrics, "metrics")
         check_in("protofs_cloud_bytes_behind 0", metrics, "metrics")
         check_in("cloud      file://", protofs("status", mnt).out, "protofs status")
+        mnt.umount()
+        check_in(f"cloud      {store.cloud.url}, unmounted\n", protofs("status", store).out, "status without a mount")
+        check_eq(json.loads(protofs("status", store, "--json").out)["cloud"]["state"], "unmounted", "the same as JSON")
 
 
 @test
