@@ -123,6 +123,7 @@ static int join_flight(struct block_cache *cache, struct flight *flight,
 		(void)pthread_cond_wait(&cache->changed, &cache->lock);
 	int r;
 	if (flight->state == FLIGHT_LANDED) {
+		cache_flight_touch(cache, flight, request->size);
 		pthread_mutex_unlock(&cache->lock);
 		r = read_flight(flight, request, err);
 		pthread_mutex_lock(&cache->lock);

@@ -25,7 +25,7 @@ enum {
 	CACHE_BUFFERS_MIN = 4,
 	CACHE_BUFFERS_MAX = 16,
 	CACHE_BUFFERS_ASKED = 2, /* of them are for what is asked for */
-	CACHE_PARKED_MAX = 4,
+	CACHE_PARKED_MS = 2000,
 	CACHE_QUEUE_MAX = 64,
 	CACHE_EXPORT_MS = 5000,
 };
@@ -79,11 +79,14 @@ struct block_cache {
 	unsigned idle_count;
 	unsigned buffers_used;
 	/*
-	 * The last flights that could not be kept, the oldest first: they stay in FLIGHTS, so that
-	 * with a full disk not every read of a block fetches all of it, until a buffer is needed.
+	 * The last flights that landed, the oldest first: those whose bytes went past the page cache,
+	 * and those that could not be kept. They stay in FLIGHTS until a buffer is needed, or nobody
+	 * has used one for CACHE_PARKED_MS: who reads on has his bytes from memory, and with a full
+	 * disk not every piece of a block is a fetch of all of it.
 	 */
-	struct flight *parked[CACHE_PARKED_MAX];
+	struct flight *parked[CACHE_BUFFERS_MAX];
 	unsigned parked_count;
+	uint64_t parked_ms; /* when one was used last, of CLOCK_MONOTONIC */
 
 	pthread_t threads[CACHE_THREADS_MAX];
 	unsigned thread_count, threads_max, threads_idle;
@@ -122,6 +125,8 @@ void cache_flight_take(struct block_cache *cache, struct flight *flight);
 void cache_flight_run(struct block_cache *cache, struct flight *flight);
 /* With the lock. */
 void cache_flight_unref(struct block_cache *cache, struct flight *flight);
+/* With the lock: somebody reads SIZE bytes of FLIGHT, which has landed. */
+void cache_flight_touch(struct block_cache *cache, const struct flight *flight, size_t size);
 /* With the lock: starts a thread if none is idle and there may be one more. */
 void cache_wake(struct block_cache *cache);
 /* Ends and joins the threads, and forgets what was queued. */

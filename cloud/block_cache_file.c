@@ -38,6 +38,11 @@ static void close_fd(int *fd)
 		(void)close(*fd);
 }
 
+static uint64_t pages_of(uint64_t size)
+{
+	return (size + DISK_UNIT - 1) / DISK_UNIT * DISK_UNIT;
+}
+
 char *cache_file_name(const char *key, char name[static CACHE_FILE_NAME_SIZE])
 {
 	struct hash hash = hash_of(key, strlen(key));
@@ -46,7 +51,7 @@ char *cache_file_name(const char *key, char name[static CACHE_FILE_NAME_SIZE])
 
 uint64_t cache_file_disk(uint64_t size)
 {
-	return CACHE_FILE_HEADER_SIZE + (size + DISK_UNIT - 1) / DISK_UNIT * DISK_UNIT;
+	return CACHE_FILE_HEADER_SIZE + pages_of(size);
 }
 
 /* ---- The header ---- */
@@ -128,10 +133,40 @@ static int write_all(int fd, struct iovec *parts, int count)
 	return 0;
 }
 
-int cache_file_write(int dir_fd, uint64_t number, const struct cache_file *file, const void *data)
+/* -EINVAL, among others: the filesystem takes nothing past the page cache. */
+static int write_direct(int fd, uint8_t *header, uint8_t *data, size_t size)
+{
+	size_t whole = (size_t)pages_of(size);
+	struct iovec parts[] = {
+		{.iov_base = header, .iov_len = CACHE_FILE_HEADER_SIZE},
+		{.iov_base = data, .iov_len = whole},
+	};
+	memset(data + size, 0, whole - size);
+	if (fcntl(fd, F_SETFL, O_DIRECT) < 0)
+		return -errno;
+	int r = write_all(fd, parts, ARRAY_SIZE(parts));
+	if (r == 0 && whole > size && ftruncate(fd, (off_t)(CACHE_FILE_HEADER_SIZE + size)) < 0)
+		r = -errno;
+	return r;
+}
+
+static int write_buffered(int fd, uint8_t *header, uint8_t *data, size_t size)
+{
+	struct iovec parts[] = {
+		{.iov_base = header, .iov_len = CACHE_FILE_HEADER_SIZE},
+		{.iov_base = data, .iov_len = size},
+	};
+	if (fcntl(fd, F_SETFL, 0) < 0 || lseek(fd, 0, SEEK_SET) < 0)
+		return -errno;
+	return write_all(fd, parts, ARRAY_SIZE(parts));
+}
+
+int cache_file_write(int dir_fd, uint64_t number, const struct cache_file *file, void *data,
+		     size_t capacity)
 {
 	char temporary[64], name[CACHE_FILE_NAME_SIZE];
-	uint8_t header[CACHE_FILE_HEADER_SIZE];
+	_Alignas(DISK_UNIT) uint8_t header[CACHE_FILE_HEADER_SIZE];
+	size_t size = (size_t)file->head.size;
 	(void)snprintf(temporary, sizeof(temporary), CACHE_FILE_TEMPORARY "%" PRIu64, number);
 	(void)cache_file_name(file->key, name);
 	cache_file_encode(file, header);
@@ -140,11 +175,11 @@ int cache_file_write(int dir_fd, uint64_t number, const struct cache_file *file,
 			0600);
 	if (fd < 0)
 		return -errno;
-	struct iovec parts[] = {
-		{.iov_base = header, .iov_len = sizeof(header)},
-		{.iov_base = (void *)(uintptr_t)data, .iov_len = (size_t)file->head.size},
-	};
-	int r = write_all(fd, parts, ARRAY_SIZE(parts));
+	bool direct = size >= CACHE_FILE_DIRECT_MIN && pages_of(size) <= capacity &&
+		      (uintptr_t)data % DISK_UNIT == 0;
+	int r = direct ? write_direct(fd, header, data, size) : -EINVAL;
+	if (r == -EINVAL)
+		r = write_buffered(fd, header, data, size);
 	if (close(fd) < 0 && r == 0)
 		r = -errno;
 	if (r == 0 && renameat(dir_fd, temporary, dir_fd, name) < 0)

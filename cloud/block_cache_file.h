@@ -41,6 +41,8 @@ enum {
 };
 
 #define CACHE_FILE_TEMPORARY ".tmp-"
+/* The smallest object that goes past the page cache. */
+#define CACHE_FILE_DIRECT_MIN ((uint64_t)1 << 20)
 
 struct cache_file {
 	char key[BLOCK_KEY_MAX + 1];
@@ -56,9 +58,14 @@ char *cache_file_name(const char *key, char name[static CACHE_FILE_NAME_SIZE]);
 /* The bytes of disk that a file with an object of SIZE takes. */
 uint64_t cache_file_disk(uint64_t size);
 
-/* Writes DATA of FILE->head.size bytes under a temporary name made of NUMBER, and renames it. */
+/*
+ * Writes DATA of FILE->head.size bytes under a temporary name made of NUMBER, and renames it. DATA has
+ * room for CAPACITY bytes. A large object in memory that begins and may end at a page goes past the
+ * page cache: whoever wants it soon has it from the flight, and a copy less is a third of the work. What
+ * is behind it in its last page is overwritten with zeros then.
+ */
 MUST_CHECK int cache_file_write(int dir_fd, uint64_t number, const struct cache_file *file,
-				const void *data);
+				void *data, size_t capacity);
 /*
  * What the header says. -EBADMSG header, name or length are not valid; -EINVAL no regular file:
  * not ours.

@@ -116,9 +116,20 @@ static void unpark(struct block_cache *cache)
 /* With the lock. */
 static void park(struct block_cache *cache, struct flight *flight)
 {
-	if (cache->parked_count == CACHE_PARKED_MAX)
+	if (cache->parked_count == CACHE_BUFFERS_MAX)
 		unpark(cache);
 	cache->parked[cache->parked_count++] = flight;
+	cache->parked_ms = cache_now_ms();
+	cache_wake(cache); /* who else lets go of it? */
+}
+
+void cache_flight_touch(struct block_cache *cache, const struct flight *flight, size_t size)
+{
+	struct cache_entry *entry = cache_table_find(&cache->table, &flight->id);
+	if (entry)
+		cache_table_touch(&cache->table, entry, size, cache->clock->now_ms(cache->clock));
+	if (cache->parked_count)
+		cache->parked_ms = cache_now_ms();
 }
 
 void cache_flight_take(struct block_cache *cache, struct flight *flight)
@@ -161,7 +172,8 @@ void cache_flight_run(struct block_cache *cache, struct flight *flight)
 	flight->state = FLIGHT_LANDED;
 	cache->read_ahead += ahead && r == 0;
 	(void)pthread_cond_broadcast(&cache->changed);
-	if (r == 0 && !cache_keep(cache, flight))
+	bool kept = r == 0 && cache_keep(cache, flight);
+	if (r == 0 && (!kept || flight->file.head.size >= CACHE_FILE_DIRECT_MIN))
 		park(cache, flight);
 	else
 		end(cache, flight);
@@ -210,23 +222,31 @@ static void wait_for_work(struct block_cache *cache, uint64_t due_ms)
 	cache->threads_idle--;
 }
 
+/* With the lock, which it gives up. One thing that a thread does. */
+static void work_once(struct block_cache *cache)
+{
+	uint64_t export_ms = export_due_ms(cache);
+	uint64_t unpark_ms = cache->parked_count ? cache->parked_ms + CACHE_PARKED_MS : UINT64_MAX;
+	if (cache->queue_count > 0) {
+		struct flight *flight = cache->queue[0];
+		cache_flight_take(cache, flight);
+		flight->ahead = true;
+		cache_flight_run(cache, flight);
+	} else if (export_ms <= cache_now_ms()) {
+		export_now(cache);
+	} else if (unpark_ms <= cache_now_ms()) {
+		unpark(cache);
+	} else {
+		wait_for_work(cache, export_ms < unpark_ms ? export_ms : unpark_ms);
+	}
+}
+
 static void *work(void *arg)
 {
 	struct block_cache *cache = arg;
 	pthread_mutex_lock(&cache->lock);
-	while (!cache->stopped && !cache->closing) {
-		uint64_t due_ms = export_due_ms(cache);
-		if (cache->queue_count > 0) {
-			struct flight *flight = cache->queue[0];
-			cache_flight_take(cache, flight);
-			flight->ahead = true;
-			cache_flight_run(cache, flight);
-		} else if (due_ms <= cache_now_ms()) {
-			export_now(cache);
-		} else {
-			wait_for_work(cache, due_ms);
-		}
-	}
+	while (!cache->stopped && !cache->closing)
+		work_once(cache);
 	pthread_mutex_unlock(&cache->lock);
 	return NULL;
 }

@@ -92,7 +92,8 @@ bool cache_keep(struct block_cache *cache, const struct flight *flight)
 	}
 	uint64_t number = cache->files++;
 	pthread_mutex_unlock(&cache->lock);
-	int r = cache_file_write(cache->dir_fd, number, &flight->file, flight->buffer);
+	int r = cache_file_write(cache->dir_fd, number, &flight->file, flight->buffer,
+				 (size_t)cache->block_size);
 	pthread_mutex_lock(&cache->lock);
 	cache->reserved -= entry->disk;
 	if (r < 0) { /* a full disk, most likely */

@@ -720,6 +720,90 @@ START_TEST(what_is_asked_for_does_not_wait_for_what_is_not)
 }
 END_TEST
 
+/* ---- Large blocks, which stay in memory for a moment ---- */
+
+enum { LARGE = 1 << 20 };
+
+static void open_large(unsigned blocks)
+{
+	const struct block_cache_options options = {
+		.dir = dir,
+		.server = 1,
+		.size_max = (uint64_t)blocks * (LARGE + 4096),
+		.block_size = LARGE,
+	};
+	ck_assert_int_eq(block_cache_open(&options, store, NULL, &cache), 0);
+}
+
+static uint8_t *large_bytes(unsigned number)
+{
+	static uint8_t bytes[LARGE];
+	for (size_t at = 0; at < LARGE; at += BLOCK)
+		fill(number * 1000 + (unsigned)(at / BLOCK), bytes + at);
+	return bytes;
+}
+
+static void check_large(unsigned number)
+{
+	uint8_t *want = large_bytes(number), *have = malloc(LARGE);
+	char key[BLOCK_KEY_MAX + 1];
+	for (size_t at = 0; at < LARGE; at += LARGE / 4) {
+		size_t got;
+		int r = block_cache_read(cache, key_of(1000 + number, key), have, LARGE / 4, at,
+					 &got, NULL, NULL);
+		ck_assert_int_eq(r, 0);
+		ck_assert_uint_eq(got, LARGE / 4);
+		ck_assert_mem_eq(have, want + at, got);
+	}
+	free(have);
+}
+
+static unsigned buffers_used(void)
+{
+	pthread_mutex_lock(&cache->lock);
+	unsigned used = cache->buffers_used;
+	pthread_mutex_unlock(&cache->lock);
+	return used;
+}
+
+static bool no_buffer_is_used(void)
+{
+	return buffers_used() == 0;
+}
+
+START_TEST(large_blocks)
+{
+	char key[BLOCK_KEY_MAX + 1], path[512];
+	for (unsigned i = 0; i < 31; i++)
+		ck_assert_int_eq(block_store_put(memory, key_of(1000 + i, key), large_bytes(i),
+						 LARGE, BLOCK_NO_FRAME, NULL),
+				 0);
+	open_large(25);
+	for (unsigned round = 0; round < 2; round++) {
+		for (unsigned i = 0; i < 30; i++)
+			check_large(i);
+		ck_assert_uint_gt(buffers_used(), 0);
+		ck_assert_uint_le(buffers_used(), CACHE_BUFFERS_MAX);
+	}
+	/* From memory, whatever happens to the file; and the memory is given back by itself. */
+	check_large(30);
+	ck_assert_int_eq(unlink(path_of(1030, path)), 0);
+	check_large(30);
+	wait_for(no_buffer_is_used);
+	ck_assert_uint_eq(status_now().damaged, 0);
+	check_large(30);
+	ck_assert_uint_eq(status_now().damaged, 1);
+
+	block_cache_close(cache);
+	uint64_t before = gets();
+	open_large(25);
+	for (unsigned i = 20; i < 30; i++)
+		check_large(i);
+	ck_assert_uint_eq(gets(), before);
+	ck_assert_uint_eq(status_now().damaged, 0);
+}
+END_TEST
+
 /* ---- Stop ---- */
 
 static void *read_hanging(void *arg)
@@ -828,6 +912,7 @@ int main(void)
 	tcase_add_test(tcase, damage_under_races);
 	tcase_add_test(tcase, files_vanish_under_races);
 	tcase_add_test(tcase, what_is_asked_for_does_not_wait_for_what_is_not);
+	tcase_add_test(tcase, large_blocks);
 	tcase_add_test(tcase, stop_ends_every_wait);
 	tcase_add_test(tcase, without_memory);
 	suite_add_tcase(suite, tcase);

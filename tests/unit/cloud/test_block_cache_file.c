@@ -136,7 +136,7 @@ START_TEST(a_file_comes_back)
 		char name[CACHE_FILE_NAME_SIZE];
 		uint64_t used_ns = 0;
 		size_t size;
-		ck_assert_int_eq(cache_file_write(dir_fd, i, &file, data), 0);
+		ck_assert_int_eq(cache_file_write(dir_fd, i, &file, data, sizes[i]), 0);
 		ck_assert_int_eq(
 			cache_file_load(dir_fd, cache_file_name(KEY, name), &found, &used_ns), 0);
 		check_same(&file, &found);
@@ -162,6 +162,36 @@ START_TEST(a_file_comes_back)
 }
 END_TEST
 
+/* A large object in pages of its own goes past the page cache, and is the same file. */
+START_TEST(a_large_file_comes_back)
+{
+	static const size_t sizes[] = {CACHE_FILE_DIRECT_MIN, CACHE_FILE_DIRECT_MIN + 5,
+				       CACHE_FILE_DIRECT_MIN + 4095};
+	const size_t capacity = CACHE_FILE_DIRECT_MIN + 4096;
+	uint8_t *data = aligned_alloc(4096, capacity), *back = malloc(capacity);
+	char name[CACHE_FILE_NAME_SIZE];
+	for (size_t i = 0; i < 2 * ARRAY_SIZE(sizes); i++) {
+		size_t want = sizes[i / 2], size;
+		struct stat st;
+		memset(data, 0xee, capacity);
+		for (size_t k = 0; k < want; k++)
+			data[k] = (uint8_t)(k * 7 + k / 256 + i);
+		struct cache_file file = sample(data, want);
+		/* The second time there is no room for a last page: it takes the other way. */
+		ck_assert_int_eq(
+			cache_file_write(dir_fd, i, &file, data, i % 2 ? want - 1 : capacity), 0);
+		ck_assert_int_eq(fstatat(dir_fd, cache_file_name(KEY, name), &st, 0), 0);
+		ck_assert_uint_eq((uint64_t)st.st_size, CACHE_FILE_HEADER_SIZE + want);
+		ck_assert_int_eq(cache_file_verify(dir_fd, &file), 0);
+		ck_assert_int_eq(cache_file_read(dir_fd, &file, back, capacity, 0, &size), 0);
+		ck_assert_uint_eq(size, want);
+		ck_assert_mem_eq(back, data, want);
+	}
+	free(data);
+	free(back);
+}
+END_TEST
+
 /* Every single byte of the file, flipped, and every length of it. */
 START_TEST(a_damaged_file_is_found)
 {
@@ -171,7 +201,7 @@ START_TEST(a_damaged_file_is_found)
 	uint64_t used_ns;
 	memset(data, 7, sizeof(data));
 	struct cache_file file = sample(data, SIZE), found;
-	ck_assert_int_eq(cache_file_write(dir_fd, 1, &file, data), 0);
+	ck_assert_int_eq(cache_file_write(dir_fd, 1, &file, data, SIZE), 0);
 	int fd = openat(dir_fd, cache_file_name(KEY, name), O_RDWR | O_CLOEXEC);
 	for (off_t at = 0; at < CACHE_FILE_HEADER_SIZE + SIZE; at++) {
 		ck_assert_int_eq(pread(fd, &byte, 1, at), 1);
@@ -196,7 +226,8 @@ END_TEST
 START_TEST(what_is_not_ours)
 {
 	char name[CACHE_FILE_NAME_SIZE], other[CACHE_FILE_NAME_SIZE];
-	struct cache_file file = sample("x", 1), found;
+	char x[] = "x";
+	struct cache_file file = sample(x, 1), found;
 	uint64_t used_ns;
 	(void)cache_file_name(KEY, name);
 	ck_assert_int_eq(cache_file_load(dir_fd, name, &found, &used_ns), -ENOENT);
@@ -208,12 +239,12 @@ START_TEST(what_is_not_ours)
 	ck_assert_int_eq(unlinkat(dir_fd, name, 0), 0);
 	ck_assert_int_eq(mkdirat(dir_fd, name, 0700), 0);
 	ck_assert_int_eq(cache_file_load(dir_fd, name, &found, &used_ns), -EINVAL);
-	ck_assert_int_lt(cache_file_write(dir_fd, 1, &file, "x"), 0);
+	ck_assert_int_lt(cache_file_write(dir_fd, 1, &file, x, 1), 0);
 	ck_assert_int_lt(faccessat(dir_fd, CACHE_FILE_TEMPORARY "1", F_OK, 0), 0);
 	ck_assert_int_eq(unlinkat(dir_fd, name, AT_REMOVEDIR), 0);
 
 	/* A valid file under another key's name. */
-	ck_assert_int_eq(cache_file_write(dir_fd, 1, &file, "x"), 0);
+	ck_assert_int_eq(cache_file_write(dir_fd, 1, &file, x, 1), 0);
 	ck_assert_int_eq(renameat(dir_fd, name, dir_fd, cache_file_name("owner", other)), 0);
 	ck_assert_int_eq(cache_file_load(dir_fd, other, &found, &used_ns), -EBADMSG);
 }
@@ -229,6 +260,7 @@ int main(void)
 	tcase_add_test(tcase, a_damaged_header_is_refused);
 	tcase_add_test(tcase, a_hostile_header_is_refused);
 	tcase_add_test(tcase, a_file_comes_back);
+	tcase_add_test(tcase, a_large_file_comes_back);
 	tcase_add_test(tcase, a_damaged_file_is_found);
 	tcase_add_test(tcase, what_is_not_ours);
 	suite_add_tcase(suite, tcase);
