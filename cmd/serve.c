@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <time.h>
 
 #include <protofs/clock.h>
@@ -25,6 +26,7 @@
 enum {
 	BUSY_WAIT_MS = 5000, /* for a daemon that has just been unmounted and still commits */
 	BUSY_POLL_MS = 20,
+	DESCRIPTORS = 16384,
 	BUFFERS_MMAPPED = 128 << 10, /* larger ones go back to the kernel when they are freed */
 };
 
@@ -248,6 +250,19 @@ static int serve_engine(struct serve *serve, struct store *store)
 	return code;
 }
 
+/*
+ * Each open part takes a descriptor, each sealed one in use three: with many segments, more than
+ * the 1,024 that a shell gives. What cannot be had is found when it is missed.
+ */
+static void raise_descriptors(void)
+{
+	struct rlimit limit;
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur >= DESCRIPTORS)
+		return;
+	limit.rlim_cur = limit.rlim_max < DESCRIPTORS ? limit.rlim_max : DESCRIPTORS;
+	(void)setrlimit(RLIMIT_NOFILE, &limit);
+}
+
 int serve_run(struct serve *serve)
 {
 	struct reterr err = {0};
@@ -255,6 +270,7 @@ int serve_run(struct serve *serve)
 
 	(void)signal(SIGPIPE, SIG_IGN);
 	mask_stops(SIG_BLOCK);
+	raise_descriptors();
 	/*
 	 * Set, so that it does not grow with the first large buffer that is freed: from then on
 	 * such buffers would stay in each thread's heap, 170 MB of them after a GiB.
