@@ -245,6 +245,19 @@ def mount_and_helper_options_are_taken():
 
 
 @test
+def the_limit_of_open_files_is_raised():
+    """A shell's limit would be met by a few hundred segments; what is hard stays."""
+    with Store() as store:
+        os.mkdir(f"{store.base}/mnt")
+        run(["prlimit", "--nofile=256:2000", PROTOFS, "mount", store, f"{store.base}/mnt"])
+        try:
+            limits = read_text(f"/proc/{daemon_pid(f'{store.base}/mnt')}/limits")
+            check(re.search(r"Max open files +2000 +2000", limits), f"the daemon's limits:\n{limits}")
+        finally:
+            protofs("umount", f"{store.base}/mnt")
+
+
+@test
 def starts_in_time_and_small():
     """Informative with sanitizers; the benchmark judges the figures."""
     with Store() as store:
