@@ -16,7 +16,7 @@
 enum {
 	CREW_STACK_SIZE = 256 << 10,
 	CREW_IDLE_KEEP_S = 1,     /* how long an idle thread keeps its buffers */
-	CREW_IDLE_KEEP_MAX = 4,   /* how many idle threads do */
+	CREW_IDLE_KEEP_MAX = 8,   /* how many of them do */
 	SCRATCH_ALIGNMENT = 4096, /* so that the disk can write there itself */
 	CREW_LARGE_SIZE = 64 << 10,
 	CREW_LARGE_MAX = 8, /* threads with more than that in their buffers that are away at once */
@@ -45,13 +45,14 @@ struct crew {
 	atomic_bool spinning;
 	atomic_bool is_ready;
 
-	pthread_mutex_t lock; /* a leaf */
-	struct hand *hands;   /* all that were started; lock */
-	struct hand *idle;    /* the one that worked last comes first: it is the warmest. lock */
-	unsigned idle_count;  /* lock */
-	unsigned threads;     /* lock */
-	unsigned large_away;  /* lock */
-	unsigned large_late;  /* that asked for their buffer after they had left; lock */
+	pthread_mutex_t lock;  /* a leaf */
+	struct hand *hands;    /* all that were started; lock */
+	struct hand *idle;     /* first who has buffers, and of those who worked last. lock */
+	unsigned idle_count;   /* lock */
+	unsigned idle_keeping; /* of them, who has buffers; lock */
+	unsigned threads;      /* lock */
+	unsigned large_away;   /* lock */
+	unsigned large_late;   /* that asked for their buffer after they had left; lock */
 	pthread_cond_t large_late_less;
 	unsigned receiving; /* lock */
 	bool ending;        /* lock */
@@ -120,7 +121,10 @@ static void hand_free_buffers(struct hand *hand)
 	hand->scratch_size = 0;
 }
 
-/* A burst must not leave its buffers behind: few idle threads keep them, and not for long. */
+/*
+ * A burst must not leave its buffers behind: few idle threads keep them, and not for long. KEEPS: it is
+ * counted among those.
+ */
 static void hand_idle(struct hand *hand, bool keeps)
 {
 	struct timespec until;
@@ -129,6 +133,11 @@ static void hand_idle(struct hand *hand, bool keeps)
 	int r;
 	while ((r = sem_clockwait(&hand->called, CLOCK_MONOTONIC, &until)) < 0 && errno == EINTR)
 		;
+	if (keeps) {
+		pthread_mutex_lock(&hand->crew->lock);
+		hand->crew->idle_keeping--;
+		pthread_mutex_unlock(&hand->crew->lock);
+	}
 	if (r == 0)
 		return;
 	hand_free_buffers(hand);
@@ -144,7 +153,7 @@ static bool hand_join(struct hand *hand)
 	pthread_mutex_lock(&crew->lock);
 	bool ending = crew->ending;
 	bool vacant = crew->receiving < crew->options.receivers;
-	bool keeps = crew->idle_count < CREW_IDLE_KEEP_MAX;
+	bool keeps = !ending && !vacant && crew->idle_keeping < CREW_IDLE_KEEP_MAX;
 	if (hand->is_large_away)
 		crew->large_away--;
 	hand->is_large_away = false;
@@ -156,9 +165,14 @@ static bool hand_join(struct hand *hand)
 	if (!ending && vacant) {
 		crew->receiving++;
 	} else if (!ending) {
-		hand->next_idle = crew->idle;
-		crew->idle = hand;
+		/* Whoever frees its buffers is called last. */
+		struct hand **at = &crew->idle;
+		while (*at && !keeps)
+			at = &(*at)->next_idle;
+		hand->next_idle = *at;
+		*at = hand;
 		crew->idle_count++;
+		crew->idle_keeping += keeps;
 	}
 	pthread_mutex_unlock(&crew->lock);
 	if (!ending && !vacant) {
