@@ -10,6 +10,7 @@
 #include "engine/disk.h"
 #include "engine/engine.h"
 #include "tests/lib/fake_clock.h"
+#include "tests/lib/fault_alloc.h"
 #include "tests/lib/remote_model.h"
 #include "tests/lib/sim_disk.h"
 
@@ -740,6 +741,31 @@ START_TEST(parts_go_when_the_disk_is_full)
 }
 END_TEST
 
+START_TEST(no_memory_gives_nothing_up_by_half)
+{
+	struct engine_segment *segment = make_final();
+	bool failed = true;
+	unsigned n = 0;
+	while (failed) {
+		struct engine_part part;
+		fault_alloc_fail(++n);
+		int r = engine_evict(e, segment, PART, NULL);
+		failed = fault_alloc_stop();
+		ck_assert_msg(r == 0 || r == -ENOMEM || (r == -ENOENT && n > 1), "%d", r);
+		check_all(segment);
+		fault_alloc_fail(n);
+		(void)engine_parts(e, &part, 1);
+		(void)engine_disk_used(e);
+		(void)fault_alloc_stop();
+		struct engine_stats stats;
+		engine_stats(e, &stats);
+		ck_assert(!stats.read_only);
+	}
+	ck_assert_uint_gt(n, 3);
+	ck_assert_uint_eq(remote_of(segment), PART);
+}
+END_TEST
+
 static void *grow_main(void *arg)
 {
 	struct engine_segment *segment = arg;
@@ -889,6 +915,7 @@ int main(void)
 	tcase_add_test(tcase, a_note_of_a_wrong_size_is_damage);
 	tcase_add_test(tcase, parts_go_while_they_are_read);
 	tcase_add_test(tcase, parts_go_when_the_disk_is_full);
+	tcase_add_test(tcase, no_memory_gives_nothing_up_by_half);
 	tcase_add_test(tcase, parts_go_while_their_segment_grows);
 	tcase_add_test(tcase, a_power_cut_leaves_every_part_here_or_noted);
 	suite_add_tcase(suite, tcase);

@@ -8,6 +8,7 @@
 #include "base/le.h"
 #include "engine/disk.h"
 #include "engine/engine.h"
+#include "tests/lib/fault_alloc.h"
 #include "tests/lib/remote_model.h"
 #include "tests/lib/sim_disk.h"
 
@@ -377,6 +378,31 @@ START_TEST(what_cannot_be_inherited_is_refused)
 }
 END_TEST
 
+START_TEST(no_memory_inherits_nothing_by_half)
+{
+	bool failed = true;
+	for (unsigned n = 1; failed; n++) {
+		struct engine_inherited more = {
+			.uuid = {{9, (uint8_t)n}}, .class = ENGINE_CLASS_LOG, .length = 5};
+		fault_alloc_fail(n);
+		int r = engine_inherit(e, &more, NULL);
+		failed = fault_alloc_stop();
+		ck_assert(r == 0 || r == -ENOMEM);
+		ck_assert((engine_segment_find(e, &more.uuid) != NULL) == (r == 0));
+		if (r < 0)
+			ck_assert_int_eq(engine_inherit(e, &more, NULL), 0);
+		ck_assert_ptr_nonnull(engine_segment_find(e, &more.uuid));
+	}
+	struct engine_stats before, after;
+	engine_stats(e, &before);
+	close_engine();
+	open_clone(false);
+	engine_stats(e, &after);
+	ck_assert_uint_eq(before.segments, after.segments);
+	ck_assert_uint_eq(before.bytes_remote, after.bytes_remote);
+}
+END_TEST
+
 START_TEST(only_an_empty_store_becomes_a_clone)
 {
 	struct engine_root root = original_root;
@@ -538,6 +564,7 @@ int main(void)
 	tcase_add_test(tcase, a_segment_that_ends_in_the_middle_of_a_frame);
 	tcase_add_test(tcase, sums_are_those_of_the_bytes);
 	tcase_add_test(tcase, what_cannot_be_inherited_is_refused);
+	tcase_add_test(tcase, no_memory_inherits_nothing_by_half);
 	tcase_add_test(tcase, only_an_empty_store_becomes_a_clone);
 	tcase_add_test(tcase, a_clone_without_a_root_and_one_with_a_late_one);
 	tcase_add_test(tcase, fsck_has_nothing_against_a_clone);
