@@ -178,6 +178,72 @@ def umount_flush_leaves_nothing_behind():
         check_eq(store.cloud.assemble(pointer.segment), data, "the segment in the bucket")
 
 
+@test
+def umount_flush_shows_how_far_it_is():
+    terminal = ["script", "-qec"]
+    if run([*terminal, "true", "/dev/null"], ok=None).code != 0:
+        skip("no pseudo-terminals here: is /dev/pts mounted?")
+    with clouded("--bandwidth", "1M") as store:
+        mnt = make_dir(store, "m")
+        protofs("mount", store.dir, mnt)
+        try:
+            put(mnt, random_bytes(3 * MIB))
+        finally:
+            out = run([*terminal, f"{PROTOFS} umount --flush {mnt}", "/dev/null"], text=False, timeout=60).out
+        check(re.search(rb"uploading +\d+ % [#.]+", out), f"no bar: {out[:300]!r}")
+        check(not is_mounted(mnt), "it is still mounted")
+
+
+@test
+def a_clone_is_quick_whatever_the_size():
+    with clouded(block="1M") as store, store.mount() as mnt:
+        for _ in range(3):
+            pointer = put(mnt, random_bytes(40 * MIB))
+        set_root(mnt, pointer)
+        flush(mnt)
+        start = time.monotonic()
+        with cloned(store) as other, other.mount() as there:
+            check_eq(len(read(there / f"atoms/{pointer}")), 40 * MIB, "the newest atom")
+            received = cloud_of(there)["bytes_received"]
+            check(received < 60 * MIB, f"{received} bytes were fetched for an atom of 40 MiB")
+            print(f"      cloned, mounted and read 40 MiB in {time.monotonic() - start:.1f} s")
+
+
+@test
+def reads_of_one_object_share_its_fetch():
+    with clouded(block="1M") as store, store.mount() as mnt:
+        pointer = put(mnt, random_bytes(8 * MIB))
+        flush(mnt)
+        want = read(mnt / f"atoms/{pointer}")
+        with cloned(store) as other, other.mount() as there:
+            got = []
+            readers = [threading.Thread(target=lambda: got.append(read(there / f"atoms/{pointer}"))) for _ in range(8)]
+            for reader in readers:
+                reader.start()
+            for reader in readers:
+                reader.join()
+            check(all(data == want for data in got) and len(got) == 8, "what they read")
+            check(cloud_of(there)["bytes_received"] < 11 * MIB, f"fetched {cloud_of(there)['bytes_received']} bytes")
+
+
+@test
+def a_damaged_cache_is_fetched_again():
+    with clouded() as store, store.mount() as mnt:
+        segments, _ = fill(mnt)
+        mnt.umount()
+        with cloned(store) as other, other.mount() as there:
+            check_eq(wal(there), segments, "the segments")
+            there.umount()
+            cache = other / "cloud_page_cache/server_1"
+            for name in os.listdir(cache):
+                if len(name) == 32:
+                    flip(os.path.join(cache, name), 4096)
+            write(os.path.join(cache, "cache_mappings.json"), b"{ no json")
+            there.start()
+            check_eq(wal(there), segments, "the segments after damage of the cache")
+            check(cloud_of(there)["cache_damaged"] > 0, "nobody noticed")
+
+
 def make_dir(store, name):
     path = os.path.join(store.base, name)
     os.mkdir(path)
