@@ -11,6 +11,7 @@
  */
 #include <errno.h>
 #include <inttypes.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -200,8 +201,9 @@ static int run_get(const struct options *options)
 struct load {
 	struct side side;
 	struct bare_s3 bare;
-	double start;        /* when the first block may go */
-	double seconds_each; /* that a block takes at the wanted rate; 0: no limit */
+	pthread_mutex_t lock; /* of the next */
+	double free;          /* when the next block may go */
+	double seconds_each;  /* that a block takes at the wanted rate; 0: no limit */
 	char (*keys)[KEY_SIZE];
 	uint64_t key_count;
 	atomic_uint_fast64_t bytes;
@@ -218,24 +220,28 @@ static void sleep_until(double when)
 	(void)nanosleep(&t, NULL);
 }
 
+/* Time in which this program was stopped is not made up for. */
+static double reserve(struct load *l)
+{
+	double now = batch_now_s();
+
+	(void)pthread_mutex_lock(&l->lock);
+	double when = l->free > now ? l->free : now;
+	l->free = when + l->seconds_each;
+	(void)pthread_mutex_unlock(&l->lock);
+	return when;
+}
+
 static int load_one(void *arg, unsigned thread)
 {
 	struct load *l = arg;
 	uint64_t number = atomic_fetch_add(&l->side.next, 1);
 
-	sleep_until(l->start + (double)number * l->seconds_each);
+	sleep_until(reserve(l));
 	int r = put_number(&l->side, thread, number);
 	if (r == 0)
 		(void)atomic_fetch_add(&l->bytes, l->side.size);
 	return r;
-}
-
-static int load_begin(void *arg)
-{
-	struct load *l = arg;
-
-	l->start = batch_now_s();
-	return 0;
 }
 
 static int load_open(struct load *l, const struct options *options)
@@ -252,11 +258,8 @@ static int load_run(struct load *l, const struct options *options, const char *r
 {
 	struct batch_plan plan = {
 		.row = row, .rounds = 1, .ops = ops, .batch_ms = options->batch_ms};
-	const struct batch_side side = {.name = "bare",
-					.threads = options->threads,
-					.before = load_begin,
-					.op = op,
-					.arg = l};
+	const struct batch_side side = {
+		.name = "bare", .threads = options->threads, .op = op, .arg = l};
 	int r = batch_run(&plan, &side, 1);
 
 	if (r == 0)
@@ -266,7 +269,7 @@ static int load_run(struct load *l, const struct options *options, const char *r
 
 static int run_load(const struct options *options)
 {
-	static struct load load;
+	static struct load load = {.lock = PTHREAD_MUTEX_INITIALIZER};
 	int r = load_open(&load, options);
 
 	if (options->rate)
@@ -317,7 +320,7 @@ static int load_keys(struct load *l, const char *path)
 
 static int run_fetch(const struct options *options)
 {
-	static struct load load;
+	static struct load load = {.lock = PTHREAD_MUTEX_INITIALIZER};
 	int r = load_open(&load, options);
 
 	if (r == 0)

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -202,31 +203,54 @@ def read_clone(b, server, top, segment, where_from):
 
 
 def commits(b):
-    """Commits while the uploader runs flat out; then, on a store without a cloud, while the bare loop uploads as fast."""
-    size = b.pick(1, 2, 2) * GIB
-    batch_ms = b.pick(1500, 3000, 3000)
+    """
+    Two daemons, each with commits in its turn: on the one the uploader runs flat out, while the other, which has no cloud,
+    commits the bare loop uploads as fast. Whoever has not its turn is stopped, so that turns can be short.
+    """
+    size, batch_ms = b.pick(1, 2, 2) * GIB, 300
     sides = {"uploader": {}, "bare": {}}
     rates = []
     with real_server(b, 10 * GIB) as (server, s3):
-        for number in range(b.pick(2, 5, 9)):
-            with filled(b, [size]) as (where, _), mounted(b, server, where, f"cloud={url(f'commits-{number}')}") as (point, _):
-                before, start = stats(point), time.monotonic()
-                sides["uploader"][number] = commit_rate(b, point, batch_ms)
-                after, seconds = stats(point), time.monotonic() - start
-                if int(after["bytes_behind"]) < BLOCK * CONNECTIONS:
-                    raise BenchError("the upload was done before the commits were")
-                rates.append((int(after["bytes_sent"]) - int(before["bytes_sent"])) / seconds)
-            s3.clear(BUCKET)
-            with b.store() as (point, _, _):
-                load = [b.bin / "bench_s3", "load", "--bucket", BUCKET, "--threads", CONNECTIONS, "--size", BLOCK, "--count", 0,
-                        "--batch-ms", 2 * batch_ms, "--rate", int(rates[-1])]
-                with background(load, environment(server)):
-                    sides["bare"][number] = commit_rate(b, point, batch_ms)
+        for number in range(b.pick(1, 3, 6)):
+            with filled(b, [size]) as (where, _), b.store() as (plain, _, _):
+                with mounted(b, server, where, f"cloud={url(f'commits-{number}')}") as (point, pid):
+                    commit_turns(b, server, point, pid, plain, batch_ms, sides, rates)
             s3.clear(BUCKET)
     result = report.ratio("cloud-commits", "durable commits of 4 KiB during an upload at full speed, during the bare loop's as fast",
                           sides, "uploader", ["bare"], 0.8)
     result.note += f"; uploads at {sorted(rates)[len(rates) // 2] / MIB:.0f} MiB/s"
     return [result]
+
+
+def commit_turns(b, server, point, pid, plain, batch_ms, sides, rates):
+    """Until the uploader has next to nothing left."""
+    before, start = stats(point), time.monotonic()
+    commit_rate(b, point, 1000)
+    rates.append((int(stats(point)["bytes_sent"]) - int(before["bytes_sent"])) / (time.monotonic() - start))
+    load = [b.bin / "bench_s3", "load", "--bucket", BUCKET, "--threads", CONNECTIONS, "--size", BLOCK, "--count", 1 << 20,
+            "--rate", max(1, int(rates[-1]))]
+    with background(load, environment(server)) as bare_pid:
+        turns = [("uploader", pid, point), ("bare", bare_pid, plain)]
+        while True:
+            pair = {}
+            turns.reverse()
+            for side, runs, where in turns:
+                with stopped(bare_pid if runs == pid else pid):
+                    time.sleep(0.05)
+                    pair[side] = commit_rate(b, where, batch_ms)
+            if int(stats(point)["bytes_behind"]) < 2 * BLOCK * CONNECTIONS:
+                return
+            for side, rate in pair.items():
+                sides[side][len(sides[side])] = rate
+
+
+@contextlib.contextmanager
+def stopped(pid):
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
 
 
 def commit_rate(b, point, batch_ms):
@@ -239,10 +263,7 @@ def commit_rate(b, point, batch_ms):
 def background(command, env):
     with subprocess.Popen([str(word) for word in command], env=env, stdout=subprocess.DEVNULL) as process:
         try:
-            time.sleep(0.3)
-            yield
-            if process.poll() is not None:
-                raise BenchError("the bare loop was done before the commits were")
+            yield process.pid
         finally:
             process.kill()
 
