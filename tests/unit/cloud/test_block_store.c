@@ -99,11 +99,25 @@ static void put(const char *key, const char *text)
 	ck_assert_msg(r == 0, "%s: %s", key, err.text);
 }
 
+static void check_get(const char *key, const char *text, const struct block_head *head)
+{
+	char data[256] = "";
+	struct block_head got;
+	ck_assert_int_eq(block_store_get(store, key, data, sizeof(data), &got, NULL), 0);
+	ck_assert_mem_eq(data, text, strlen(text));
+	ck_assert_uint_eq(got.size, head->size);
+	ck_assert_uint_eq(got.first_frame, head->first_frame);
+	ck_assert_uint_eq(got.modified_ns, head->modified_ns);
+	ck_assert_str_eq(got.etag, head->etag);
+	ck_assert(hash_equal(&got.hash, &head->hash));
+	ck_assert(got.recorded == head->recorded);
+}
+
 static void check_content(const char *key, const char *text)
 {
 	char data[256];
 	size_t size;
-	struct block_head head, got;
+	struct block_head head;
 	struct hash hash = hash_of(text, strlen(text));
 	ck_assert_int_eq(block_store_get_range(store, key, data, sizeof(data), 0, &size, NULL), 0);
 	ck_assert_uint_eq(size, strlen(text));
@@ -111,16 +125,7 @@ static void check_content(const char *key, const char *text)
 	ck_assert_int_eq(block_store_head(store, key, &head, NULL), 0);
 	ck_assert_uint_eq(head.size, strlen(text));
 	ck_assert(hash_equal(&head.hash, &hash));
-
-	memset(data, 0, sizeof(data));
-	ck_assert_int_eq(block_store_get(store, key, data, sizeof(data), &got, NULL), 0);
-	ck_assert_mem_eq(data, text, strlen(text));
-	ck_assert_uint_eq(got.size, head.size);
-	ck_assert_uint_eq(got.first_frame, head.first_frame);
-	ck_assert_uint_eq(got.modified_ns, head.modified_ns);
-	ck_assert_str_eq(got.etag, head.etag);
-	ck_assert(hash_equal(&got.hash, &hash));
-	ck_assert(got.recorded == head.recorded);
+	check_get(key, text, &head);
 }
 
 /* ---- What a listing told ---- */
