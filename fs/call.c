@@ -52,6 +52,11 @@ struct node_table *fs_nodes(const struct fs *fs)
 	return fs->nodes;
 }
 
+struct text_table *fs_texts(const struct fs *fs)
+{
+	return fs->texts;
+}
+
 uint64_t fs_started_ns(const struct fs *fs)
 {
 	return fs->started_ns;

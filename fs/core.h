@@ -29,6 +29,7 @@ struct fs {
 	void *states[FS_MODULES];
 
 	struct node_table *nodes;
+	struct text_table *texts;
 	struct error_ring *errors;
 	struct flock_table *flocks;
 	struct crew *crew;

@@ -11,6 +11,7 @@
 #include "fs/crew.h"
 #include "fs/errors.h"
 #include "fs/flock.h"
+#include "fs/text.h"
 
 #define READ_AHEAD_SIZE_DEFAULT ((uint64_t)8 << 20)
 
@@ -58,6 +59,8 @@ static int parts_new(struct fs *fs)
 	if (r == 0)
 		r = node_table_new(&fs->nodes);
 	if (r == 0)
+		r = text_table_new(&fs->texts);
+	if (r == 0)
 		r = flock_table_new(&fs->flocks);
 	if (r == 0)
 		r = crew_new(&crew, &fs->crew);
@@ -104,6 +107,7 @@ void fs_free(struct fs *fs)
 			fs_modules[i]->stop(fs, fs->states[i]);
 	}
 	node_table_free(fs->nodes);
+	text_table_free(fs->texts);
 	crew_free(fs->crew);
 	flock_table_free(fs->flocks);
 	error_ring_free(fs->errors);

@@ -9,10 +9,18 @@
 #include "fs/view.h"
 
 /*
+ * The open texts of a mount. The kernel gives up the RELEASE of what was closed just before an
+ * unmount: those that are left go with the table.
+ */
+struct text_table;
+MUST_CHECK int text_table_new(struct text_table **ret);
+void text_table_free(struct text_table *table); /* accepts NULL */
+
+/*
  * Takes TEXT's bytes, leaving it empty, into RET's handle, and sets direct_io: st_size may be 0.
  * -ENOMEM.
  */
-MUST_CHECK int text_open(struct buf *text, struct opened *ret);
+MUST_CHECK int text_open(struct call *call, struct buf *text, struct opened *ret);
 
 /* The bytes of an open text. */
 struct slice text_of(uint64_t handle);

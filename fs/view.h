@@ -32,6 +32,7 @@
 
 struct engine;
 struct engine_segment;
+struct text_table;
 
 /* ---- A call --------------------------------------------------------------------------------- */
 
@@ -193,6 +194,7 @@ struct view {
 const struct fs_options *fs_options(const struct fs *fs);
 struct engine *fs_engine(const struct fs *fs);
 struct node_table *fs_nodes(const struct fs *fs);
+struct text_table *fs_texts(const struct fs *fs);
 
 /*
  * They begin an attr: zeroed, with id, type and mode, owner, link count, block size 4096; times are

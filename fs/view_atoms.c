@@ -222,7 +222,7 @@ static int json_file_open(struct call *call, int flags, struct opened *ret)
 		return r;
 	CLEANUP(buf_done) struct buf text = {.max = RENDER_TEXT_MAX};
 	r = json_render(call, &atom, &text);
-	return r < 0 ? r : text_open(&text, ret);
+	return r < 0 ? r : text_open(call, &text, ret);
 }
 
 static int atom_getxattr(struct call *call, const char *name, struct buf *ret)

@@ -218,7 +218,7 @@ static int file_open(struct call *call, int flags, struct opened *ret)
 	if ((flags & O_ACCMODE) != (file->make ? O_RDONLY : O_WRONLY))
 		return -EACCES;
 	int r = file->make ? file->make(call, &text) : 0;
-	return r < 0 ? r : text_open(&text, ret);
+	return r < 0 ? r : text_open(call, &text, ret);
 }
 
 static bool is_space(char c)
