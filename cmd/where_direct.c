@@ -68,13 +68,19 @@ static int read_stage(void *arg, void *data, size_t size, uint64_t offset)
 	return r < 0 ? r : n < size ? -EIO : 0;
 }
 
-static int append_failed(const struct source *source, int r, struct reterr *err)
+static int append_failed(struct direct *direct, const struct source *source, int r,
+			 struct reterr *err)
 {
+	struct engine_stats stats;
+
 	if (r == -ENODATA)
 		return reterr_set(err, r, "it became shorter while it was read");
 	if (r == -EFBIG)
 		return reterr_set(err, r, "an atom has at most %" PRIu64 " bytes",
 				  ENGINE_FRAME_PAYLOAD_MAX);
+	engine_stats(direct->engine, &stats);
+	if (r == -EROFS && stats.read_only_reason[0])
+		return reterr_set(err, r, "the store is read-only: %.400s", stats.read_only_reason);
 	return reterr_set(err, r, "after %" PRIu64 " bytes read: %s", source->at, strerror(-r));
 }
 
@@ -94,7 +100,7 @@ static int put_staged(struct direct *direct, struct source *source, struct engin
 		if (r == 0 && n > 0) {
 			r = engine_stage_write(stage, direct->chunk, n, at);
 			if (r < 0)
-				(void)append_failed(source, r, err);
+				(void)append_failed(direct, source, r, err);
 		}
 		if (r < 0)
 			goto out;
@@ -107,7 +113,7 @@ static int put_staged(struct direct *direct, struct source *source, struct engin
 	r = engine_append_from(direct->engine, ENGINE_CLASS_LOG, source->format, source->at,
 			       read_stage, stage, ret);
 	if (r < 0)
-		(void)append_failed(source, r, err);
+		(void)append_failed(direct, source, r, err);
 out:
 	engine_stage_free(stage);
 	return r;
@@ -125,7 +131,7 @@ static int direct_put(struct where *where, struct source *source, struct engine_
 		return r;
 	r = engine_append_from(direct->engine, ENGINE_CLASS_LOG, source->format, source->size,
 			       read_source, source, ret);
-	return r < 0 ? append_failed(source, r, err) : 0;
+	return r < 0 ? append_failed(direct, source, r, err) : 0;
 }
 
 static int direct_sync(struct where *where, struct reterr *err)

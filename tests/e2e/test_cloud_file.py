@@ -320,6 +320,9 @@ def a_clone_holds_the_newest_root_and_all_bytes():
             check_errno(errno.EROFS, "an append to a clone", write, there / "atoms/in/x", b"x")
             check(is_read_only(there), "stats.json does not say that the clone is read-only")
             check_in("take_over", there.output(), "what the daemon says of a clone")
+            there.umount()
+            refused("put", other.dir, __file__, says=["read-only", "clone"])
+            there.start()
             check_eq(durable(there / f"wal/{pointer.segment}")["cloud"], len(segments[pointer.segment]), "in the cloud")
             check(stats(there)["bytes_remote"] > 0, "nothing is elsewhere?")
 
