@@ -189,10 +189,20 @@ static int compact_segments(struct upload_plan *plan, size_t *next)
 	return r;
 }
 
+void upload_records_done(struct upload_plan *plan)
+{
+	for (size_t i = 0; i < plan->record_count; i++)
+		buf_done(&plan->records[i]);
+	free(plan->records);
+	plan->records = NULL;
+	plan->record_count = 0;
+}
+
 int upload_compact_prepare(struct upload_plan *plan)
 {
 	size_t count = plan->table.count / COMPACT_SEGMENTS_MAX + 1, next = 0;
 	int r = 0;
+	upload_records_done(plan); /* of an attempt that found no memory */
 	plan->records = calloc(count, sizeof(*plan->records));
 	if (!plan->records)
 		return -ENOMEM;

@@ -30,15 +30,6 @@ int upload_plan_init(struct upload_plan *plan, const struct upload_plan_options 
 	return plan->scan.segments ? 0 : -ENOMEM;
 }
 
-static void records_done(struct upload_plan *plan)
-{
-	for (size_t i = 0; i < plan->record_count; i++)
-		buf_done(&plan->records[i]);
-	free(plan->records);
-	plan->records = NULL;
-	plan->record_count = 0;
-}
-
 static void read_done(struct upload_plan *plan)
 {
 	manifest_chain_done(&plan->chain_read);
@@ -54,7 +45,7 @@ void upload_plan_done(struct upload_plan *plan)
 	upload_draft_done(plan);
 	buf_done(&plan->text);
 	buf_done(&plan->record);
-	records_done(plan);
+	upload_records_done(plan);
 	read_done(plan);
 }
 
@@ -283,7 +274,7 @@ static void serial_done(struct upload_plan *plan, uint64_t now_ms, const struct 
 	case UPLOAD_COMPACT:
 		plan->compact = false;
 		plan->journal_bytes = 0;
-		records_done(plan);
+		upload_records_done(plan);
 		upload_saved(plan);
 		break;
 	case UPLOAD_RECOVER:
@@ -327,7 +318,7 @@ static void serial_failed(struct upload_plan *plan, const struct upload_step *st
 	if (step->kind == UPLOAD_SCAN)
 		plan->changed = true;
 	if (step->kind == UPLOAD_COMPACT)
-		records_done(plan);
+		upload_records_done(plan);
 	if (step->kind == UPLOAD_PARTS || step->kind == UPLOAD_EVICT)
 		plan->evict_ready = false;
 }

@@ -263,6 +263,7 @@ bool upload_some_due(const struct upload_plan *plan);
 bool upload_compact_due(const struct upload_plan *plan);
 MUST_CHECK int upload_some_prepare(struct upload_plan *plan);
 MUST_CHECK int upload_compact_prepare(struct upload_plan *plan);
+void upload_records_done(struct upload_plan *plan);
 void upload_saved(struct upload_plan *plan);
 MUST_CHECK int upload_recovered(struct upload_plan *plan);
 void upload_forget_place(struct upload_plan *plan);
