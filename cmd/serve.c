@@ -19,8 +19,10 @@
 #include "cmd/options.h"
 #include "cmd/store.h"
 #include "cmd/store_cloud.h"
+#include "cmd/text.h"
 #include "cmd/verb.h"
 #include "engine/engine.h"
+#include "fs/cloud_status.h"
 #include "fs/fs.h"
 
 enum {
@@ -263,6 +265,23 @@ static void raise_descriptors(void)
 	(void)setrlimit(RLIMIT_NOFILE, &limit);
 }
 
+/* What is on this disk only is worth a line: the machine may not come back. */
+static void tell_behind(const struct serve *serve, struct store *store)
+{
+	char bytes[TEXT_SIZE_LENGTH];
+	struct cloud_status status;
+
+	if (!store->cloud)
+		return;
+	const struct fs_cloud *cloud = store_cloud_fs(store->cloud);
+	cloud->status(cloud->arg, &status);
+	if (status.bytes_behind)
+		log_warning(
+			"'%s' ends with %s that are not in its cloud yet: the next mount uploads "
+			"them (`protofs umount --flush` waits for it)",
+			serve->store, text_size(status.bytes_behind, bytes));
+}
+
 int serve_run(struct serve *serve)
 {
 	struct reterr err = {0};
@@ -282,6 +301,7 @@ int serve_run(struct serve *serve)
 		return r == -EINVAL ? EXIT_CODE_USAGE : EXIT_CODE_FAILED;
 	}
 	int code = serve_engine(serve, &store);
+	tell_behind(serve, &store);
 	r = store_close(&store, &err);
 	if (r < 0) {
 		log_error("'%s' was not closed cleanly: %s", serve->store, store_why(&err, r));

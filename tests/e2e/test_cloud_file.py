@@ -111,6 +111,7 @@ def what_is_written_is_uploaded():
         append(mnt / f"space/{new_uuid()}", frame(random_bytes(5 * BLOCK)))
         check_bucket(mnt, store.cloud)
         check(store.cloud.manifests(), "no manifest was uploaded")
+        wait_for(lambda: cloud_of(mnt)["state"] == "idle", "an idle uploader")  # deltas go behind the flush
         text = upload(mnt)
         for part in (store.cloud.url, "state      idle", "behind     0 B", f"root {root['seq']}", "error      none"):
             check_in(part, text, ".ctl/upload")
@@ -175,6 +176,7 @@ def umount_flush_leaves_nothing_behind():
         finally:
             done = protofs("umount", mnt, "--flush", "-v")
         check_in("in its cloud", done.err, "what umount --flush -v says")
+        check("yet" not in done.err, f"something was left: {done.err}")
         check_eq(store.cloud.assemble(pointer.segment), data, "the segment in the bucket")
 
 
@@ -569,6 +571,7 @@ def while_the_place_refuses_the_mount_goes_on_and_all_recovers():
         start = time.monotonic()
         mnt.umount()
         check(time.monotonic() - start < 5, f"umount took {time.monotonic() - start:.1f} s")
+        check_in("not in its cloud yet", mnt.output(), "what the daemon says at its end")
         run(["mount", "-o", "remount,size=64m", store.cloud.dir])
         mnt.start()
         check_bucket(mnt, store.cloud)
