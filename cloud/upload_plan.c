@@ -350,8 +350,8 @@ static bool next_of(struct upload_plan *plan, struct upload_segment *s, struct u
 		upload_block_sent(table, s, position);
 		return true;
 	}
-	if (s->trash == UPLOAD_NONE || s->trash_sent != UPLOAD_NONE || s->trash >= s->full ||
-	    s->listed < s->full)
+	if (plan->keeps_deltas || s->trash == UPLOAD_NONE || s->trash_sent != UPLOAD_NONE ||
+	    s->trash >= s->full || s->listed < s->full)
 		return false;
 	ret->kind = UPLOAD_DELETE;
 	ret->from = s->trash;
@@ -445,6 +445,19 @@ static void transfer_broken(struct upload_plan *plan, uint64_t now_ms, struct up
 	plan->broken_why = result->err;
 }
 
+/* Superfluous deltas cost space, and nothing else: uploading goes on. */
+static void deletion_refused(struct upload_plan *plan, uint64_t now_ms,
+			     const struct upload_result *result)
+{
+	if (plan->delete_ms == 0)
+		(void)reterr_set(
+			&plan->notice, result->r,
+			"superfluous deltas stay in the place, which refuses to delete: %.300s",
+			result->err.text);
+	plan->keeps_deltas = true;
+	plan->delete_ms = now_ms + UPLOAD_DELETE_MS;
+}
+
 void upload_plan_done_step(struct upload_plan *plan, uint64_t now_ms,
 			   const struct upload_step *step, const struct upload_result *told)
 {
@@ -481,6 +494,8 @@ void upload_plan_done_step(struct upload_plan *plan, uint64_t now_ms,
 		return;
 	if (result.fenced)
 		upload_stop_for_good(plan, &result);
+	else if (step->kind == UPLOAD_DELETE && result.r == -EACCES)
+		deletion_refused(plan, now_ms, &result);
 	else if (transfer && result.local && result.r != -ENOMEM)
 		transfer_broken(plan, now_ms, s, &result);
 	else if (!plan->sticky)

@@ -43,7 +43,8 @@ enum {
 	UPLOAD_VERIFY_MS = 30000, /* without a manifest so long, the place is looked at first */
 	UPLOAD_PROBE_MS = 60000,
 	UPLOAD_BACKOFF_MS = 1000,
-	UPLOAD_EVICT_MS = 1000, /* between looks for parts that may go */
+	UPLOAD_DELETE_MS = 600000, /* until deletions that were refused are tried again */
+	UPLOAD_EVICT_MS = 1000,    /* between looks for parts that may go */
 };
 
 enum upload_kind {
@@ -184,6 +185,8 @@ struct upload_plan {
 	bool fence_unsaved; /* the journal is to know that */
 	bool was_fenced;    /* the journal does */
 	bool news;          /* state or error changed: to be reported */
+	bool keeps_deltas; /* the place refuses deletions: asked again at the next change after ... */
+	uint64_t delete_ms; /* ... this */
 	size_t broken;      /* segments that cannot be read here; BROKEN_WHY is of the last one */
 	struct reterr broken_why;
 	struct reterr notice; /* to be reported once; code 0: none */

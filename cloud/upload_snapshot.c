@@ -110,6 +110,8 @@ int upload_scan_take(struct upload_plan *plan, uint64_t now_ms)
 	scan->after = known_up_to(scan);
 	upload_table_settle(&plan->table);
 	plan->evict_due = plan->disk_max > 0;
+	if (now_ms >= plan->delete_ms)
+		plan->keeps_deltas = false;
 	if (upload_tick_due(plan, now_ms))
 		open_snapshot(plan, now_ms);
 	return 0;
@@ -124,7 +126,8 @@ bool upload_dirty(const struct upload_plan *plan)
 	for (size_t i = 0; i < plan->table.active_count; i++) {
 		const struct upload_segment *s = &plan->table.segments[plan->table.active[i]];
 		if ((s->here && s->durable > s->listed) || upload_unlisted(s) ||
-		    (s->here && s->final && upload_progress(s) < s->durable) || s->trash < s->full)
+		    (s->here && s->final && upload_progress(s) < s->durable) ||
+		    (s->trash < s->full && !plan->keeps_deltas))
 			return true;
 	}
 	return false;

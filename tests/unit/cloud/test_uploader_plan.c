@@ -271,6 +271,39 @@ START_TEST(test_lists)
 }
 END_TEST
 
+/* A place that lets nobody delete: uploading goes on, and idle is idle. */
+START_TEST(test_no_deletion)
+{
+	struct rig rig;
+	rig_up(&rig, BLOCK);
+	rig.place->refuse_deletes = true;
+	for (unsigned i = 0; i < 50; i++) {
+		source_model_append(&rig.source, rig.log, BLOCK / 3);
+		now_ms += INTERVAL_MS;
+		run(&rig);
+	}
+	writer_settle(&rig.writer, &rig.random);
+	ck_assert_uint_eq(rig.writer.plan->table.segments[0].listed, 50 * (BLOCK / 3));
+	ck_assert_uint_le(rig.place->deletes, 2);
+	uint64_t requests = rig.place->requests;
+	for (unsigned i = 0; i < 100; i++) {
+		now_ms += 60000;
+		while (writer_step(&rig.writer, &rig.random))
+			;
+	}
+	ck_assert_uint_eq(rig.place->requests, requests);
+	/* Allowed again: the next round takes them with it. */
+	rig.place->refuse_deletes = false;
+	source_model_append(&rig.source, rig.log, 1);
+	run(&rig);
+	writer_settle(&rig.writer, &rig.random);
+	struct assembly a = assemble(&rig.place->base, &rig.source.segments[0].info.uuid);
+	ck_assert_uint_le(a.objects, 17 + 3);
+	free(a.data);
+	rig_down(&rig);
+}
+END_TEST
+
 /* Whichever allocation fails, it is tried again, and all comes to the place. */
 START_TEST(test_no_memory)
 {
@@ -309,6 +342,7 @@ int main(void)
 	tcase_add_test(tcase, test_unreadable);
 	tcase_add_test(tcase, test_place_emptied);
 	tcase_add_test(tcase, test_lists);
+	tcase_add_test(tcase, test_no_deletion);
 	tcase_add_test(tcase, test_no_memory);
 	suite_add_tcase(suite, tcase);
 	SRunner *runner = srunner_create(suite);

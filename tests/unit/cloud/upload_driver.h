@@ -50,6 +50,7 @@ struct watch_store {
 	uint64_t requests, bytes, deletes;
 	unsigned put_again; /* puts of a key that was stored before, whatever they answered */
 	uint64_t put_largest;
+	bool refuse_deletes;
 };
 
 static struct watched *watched_of(struct watch_store *w, const char *key)
@@ -132,6 +133,8 @@ static int watch_delete(struct block_store *base, const char *key, struct reterr
 	struct watch_store *w = (struct watch_store *)base;
 	w->requests++;
 	w->deletes++;
+	if (w->refuse_deletes)
+		return reterr_set(err, -EACCES, "it is not allowed");
 	return block_store_delete(w->below, key, err);
 }
 
@@ -306,8 +309,8 @@ struct assembly {
 	uint64_t length, size_max;
 	struct block_store *store;
 	uint64_t objects;
-	uint64_t deltas_to;    /* end of the last delta */
-	unsigned overlaps;     /* deltas that begin before the one before ends */
+	uint64_t deltas_to; /* end of the last delta */
+	unsigned overlaps;  /* deltas that begin before the one before ends */
 };
 
 static inline int assemble_one(void *arg, const char *text, uint64_t size)
