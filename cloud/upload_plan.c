@@ -167,7 +167,8 @@ static bool next_speaking(struct upload_plan *plan, uint64_t now_ms, struct uplo
 	bool work = plan->text.size > 0 || plan->draft_ready || upload_dirty(plan);
 	bool begins = plan->phase == PHASE_VERIFY || !verified(plan, now_ms);
 	if (begins && work)
-		return plan->transfers_out == 0 && verify(plan, now_ms, ret);
+		return (!plan->verify_alone || plan->transfers_out == 0) &&
+		       verify(plan, now_ms, ret);
 	if (begins && plan->phase == PHASE_RUN)
 		return next_run(plan, now_ms, ret);
 	if (!work && plan->phase != PHASE_RUN) {
@@ -232,6 +233,10 @@ bool upload_plan_serial(struct upload_plan *plan, uint64_t now_ms, struct upload
 static void verified_now(struct upload_plan *plan, uint64_t now_ms,
 			 const struct upload_result *result)
 {
+	/* What is on its way is of segments that would be forgotten: once more when it is over. */
+	plan->verify_alone = result->empty && plan->transfers_out > 0;
+	if (plan->verify_alone)
+		return;
 	if (result->empty && plan->chain.n > 0) {
 		plan->notice = result->err;
 		upload_forget_place(plan);

@@ -185,6 +185,7 @@ struct upload_plan {
 	bool fence_unsaved; /* the journal is to know that */
 	bool was_fenced;    /* the journal does */
 	bool news;          /* state or error changed: to be reported */
+	bool verify_alone;  /* the place seems empty: to be looked at without transfers */
 	bool keeps_deltas; /* the place refuses deletions: asked again at the next change after ... */
 	uint64_t delete_ms; /* ... this */
 	size_t broken;      /* segments that cannot be read here; BROKEN_WHY is of the last one */

@@ -228,6 +228,49 @@ START_TEST(test_place_emptied)
 }
 END_TEST
 
+/* Transfers that take minutes keep nobody else from going on. */
+START_TEST(test_slow)
+{
+	struct rig rig;
+	struct upload_step step[2], serial;
+	struct upload_result result;
+	rig_up(&rig, BLOCK);
+	source_model_append(&rig.source, rig.log, 1);
+	run(&rig);
+	writer_settle(&rig.writer, &rig.random);
+	source_model_append(&rig.source, rig.log, 8 * BLOCK);
+	upload_plan_changed(rig.writer.plan, now_ms);
+	ck_assert(upload_plan_serial(rig.writer.plan, now_ms, &serial));
+	upload_exec(&rig.writer.io, rig.writer.plan, &serial, &result);
+	upload_plan_done_step(rig.writer.plan, now_ms, &serial, &result);
+	now_ms += 2 * UPLOAD_VERIFY_MS;
+	while (upload_plan_serial(rig.writer.plan, now_ms, &serial)) {
+		upload_exec(&rig.writer.io, rig.writer.plan, &serial, &result);
+		upload_plan_done_step(rig.writer.plan, now_ms, &serial, &result);
+	}
+	ck_assert(upload_plan_transfer(rig.writer.plan, now_ms, &step[0]));
+	now_ms += 2 * UPLOAD_VERIFY_MS;
+	/* Nobody knows any more who is there: nothing is put before that is seen. */
+	ck_assert(!upload_plan_transfer(rig.writer.plan, now_ms, &step[1]));
+	bool looked = false;
+	while (upload_plan_serial(rig.writer.plan, now_ms, &serial)) {
+		looked = looked || serial.kind == UPLOAD_VERIFY;
+		upload_exec(&rig.writer.io, rig.writer.plan, &serial, &result);
+		upload_plan_done_step(rig.writer.plan, now_ms, &serial, &result);
+	}
+	ck_assert(looked);
+	ck_assert(upload_plan_transfer(rig.writer.plan, now_ms, &step[1]));
+	for (unsigned i = 0; i < 2; i++) {
+		upload_exec(&rig.writer.io, rig.writer.plan, &step[i], &result);
+		upload_plan_done_step(rig.writer.plan, now_ms, &step[i], &result);
+	}
+	writer_settle(&rig.writer, &rig.random);
+	check_bytes(&rig.place->base, &rig.source, &rig.source.segments[0].info.uuid,
+		    8 * BLOCK + 1);
+	rig_down(&rig);
+}
+END_TEST
+
 /* Many segments: longer lists are rare, and a restore reads few manifests. */
 START_TEST(test_lists)
 {
@@ -341,6 +384,7 @@ int main(void)
 	tcase_add_test(tcase, test_journal_full);
 	tcase_add_test(tcase, test_unreadable);
 	tcase_add_test(tcase, test_place_emptied);
+	tcase_add_test(tcase, test_slow);
 	tcase_add_test(tcase, test_lists);
 	tcase_add_test(tcase, test_no_deletion);
 	tcase_add_test(tcase, test_no_memory);
