@@ -17,7 +17,7 @@ enum { MOUNT_OPTIONS_MAX = 16 << 10 };
 
 void session_init(void *userdata, struct fuse_conn_info *conn)
 {
-	(void)userdata;
+	const struct fs *fs = userdata;
 
 	/* flock reaches us; the others stay with the kernel. */
 	static const unsigned wanted = FUSE_CAP_FLOCK_LOCKS | FUSE_CAP_READDIRPLUS |
@@ -36,6 +36,12 @@ void session_init(void *userdata, struct fuse_conn_info *conn)
 					 FUSE_CAP_CACHE_SYMLINKS | FUSE_CAP_POSIX_LOCKS;
 	conn->want |= conn->capable & wanted;
 	conn->want &= ~unwanted;
+	/*
+	 * Who reads with O_DIRECT waits for asynchronous requests where no signal reaches him; and from
+	 * the cloud an answer may take a minute.
+	 */
+	if (fs->options.cloud)
+		conn->want &= ~(unsigned)FUSE_CAP_ASYNC_DIO;
 	conn->max_write = FS_SCRATCH_SIZE;
 	conn->max_read = 0;
 	conn->max_background = 256;

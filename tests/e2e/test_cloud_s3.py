@@ -306,6 +306,37 @@ def a_server_that_hangs_takes_no_memory():
 
 
 @test
+def who_reads_from_a_server_that_hangs_holds_up_nobody():
+    with faulty() as (server, store), store.mount() as mnt:
+        pointer = put(mnt, random_bytes(48 * MIB))
+        flush(mnt)
+        mnt.umount()
+        with store.clone("--take-over") as other, other.mount() as there:
+            hang = server.fault("hang", seconds=600, times=None, method="GET")
+            path = f"{there}/wal/{pointer.segment}"
+            readers = [subprocess.Popen(["dd", f"if={path}", "of=/dev/null", "bs=1M", "count=1", f"skip={n}", "iflag=direct"],
+                                        stderr=subprocess.DEVNULL) for n in range(40)]
+            time.sleep(1)
+            check(all(r.poll() is None for r in readers), "a read returned while the server hangs")
+            start = time.monotonic()
+            data = random_bytes(3 * MIB)
+            mine = put(there, data)
+            check_eq(read(f"{there}/atoms/{mine}"), data, "what is on this disk")
+            check_in("behind", upload_text(there), ".ctl/upload")
+            check(time.monotonic() - start < 5, f"what is here took {time.monotonic() - start:.1f} s")
+            start = time.monotonic()
+            for reader in readers:
+                reader.kill()
+            for reader in readers:
+                reader.wait(10)
+            check(time.monotonic() - start < 5, f"killing readers took {time.monotonic() - start:.1f} s")
+            start = time.monotonic()
+            there.umount()
+            check(time.monotonic() - start < 10, f"umount took {time.monotonic() - start:.1f} s")
+            hang.times = 0
+
+
+@test
 def an_idle_mount_asks_nothing():
     with faulty() as (server, store), store.mount() as mnt:
         fill(mnt)
