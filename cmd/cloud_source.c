@@ -167,7 +167,8 @@ static void source_listen(struct segment_source *source, segment_source_changed_
 
 /* ---- The journal ---------------------------------------------------------------------------- */
 
-_Static_assert(SOURCE_RECORD_MAX == ENGINE_JOURNAL_RECORD_MAX, "records of the journal");
+enum { RECORD_MAX = SOURCE_RECORD_MAX };
+_Static_assert(RECORD_MAX == ENGINE_JOURNAL_RECORD_MAX, "records of the journal");
 
 static int source_journal_load(struct segment_source *source, segment_source_record_fn *fn,
 			       void *arg, struct reterr *err)
