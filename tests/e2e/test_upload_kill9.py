@@ -130,6 +130,7 @@ def die_and_live(server, bucket, rounds, heal=None):
         check_content(source, writer)
         check(len(writer.frames) + len(writer.atoms) > rounds / 2, "next to nothing was written")
         size = sum(bare_restore.Segment(f"{store.dir}/segments/{uuid}").length for uuid in store.segments())
+        protofs("fsck", store, "--cloud", "--deep", env=clean_environment(**server.environment()), timeout=240)
         print(f"  {rounds} rounds, {len(writer.frames)} frames, {len(writer.atoms)} atoms, {size >> 10} KiB, {manifests} manifests")
     return size
 
