@@ -54,16 +54,10 @@ static int check_settings(const struct init *init, struct reterr *err)
 	return settings_check(&init->settings, err);
 }
 
-static bool is_empty(const struct settings *settings)
-{
-	const struct settings none = {0};
-	return memcmp(settings, &none, sizeof(none)) == 0;
-}
-
 static int make(const struct init *init, struct reterr *err)
 {
 	int r = store_make(init->store, &init->format, err);
-	if (r == 0 && !is_empty(&init->settings))
+	if (r == 0 && settings_any(&init->settings))
 		r = settings_save(init->store, &init->settings, err);
 	return r;
 }

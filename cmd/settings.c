@@ -264,6 +264,20 @@ int settings_override(struct settings *settings, const struct settings *over)
 	return 0;
 }
 
+bool settings_any(const struct settings *settings)
+{
+	struct settings copy = *settings; /* its strings stay SETTINGS's */
+	bool any = copy.virtual_host || copy.durability != DURABILITY_UNSET;
+
+	for (size_t i = 0; i < ARRAY_SIZE(table) && !any; i++) {
+		if (is_text(&table[i]))
+			any = *text_of(&copy, &table[i]) != NULL;
+		else if (table[i].kind != KIND_FLAG && table[i].kind != KIND_DURABILITY)
+			any = *number_of(&copy, &table[i]) != 0;
+	}
+	return any;
+}
+
 int settings_check(const struct settings *settings, struct reterr *err)
 {
 	if (settings->cloud)

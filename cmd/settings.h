@@ -60,6 +60,9 @@ bool settings_describe(size_t i, const char **ret_name, const char **ret_argumen
 /* What OVER sets takes the place of what SETTINGS has. -ENOMEM. */
 MUST_CHECK int settings_override(struct settings *settings, const struct settings *over);
 
+/* Whether anything is set. */
+bool settings_any(const struct settings *settings);
+
 /* Whether they go together. -EINVAL: ERR says what is missing. */
 MUST_CHECK int settings_check(const struct settings *settings, struct reterr *err);
 
