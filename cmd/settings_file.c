@@ -87,7 +87,7 @@ int settings_parse(struct slice text, struct settings *ret, struct reterr *err)
 		return 0;
 	}
 	settings_done(&settings);
-	if (line < 0)
+	if (line < 0 || reading.err.code == -ENOMEM)
 		return reterr_set(err, -ENOMEM, "out of memory");
 	if (line == 0)
 		return reterr_set(err, -EINVAL, "%s has a line of more than %d bytes",

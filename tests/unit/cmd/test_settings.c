@@ -11,6 +11,7 @@
 
 #include "base/attr.h"
 #include "cmd/settings.h"
+#include "tests/lib/fault_alloc.h"
 
 static char store[64];
 static struct settings settings, given;
@@ -250,6 +251,30 @@ START_TEST(the_first_cloud_is_remembered_and_nothing_else)
 }
 END_TEST
 
+START_TEST(without_memory_nothing_is_half_done)
+{
+	static const char text[] =
+		"cloud = file:///a\ncredentials = key\nprofile = p\ntransfers = 3\n";
+	const struct slice file = {.data = (const uint8_t *)text, .size = sizeof(text) - 1};
+	bool failed;
+	uint64_t n = 0;
+
+	do {
+		struct settings over = {0};
+		fault_alloc_fail(++n);
+		int r = settings_parse(file, &settings, &err);
+		if (r == 0)
+			r = settings_override(&over, &settings);
+		failed = fault_alloc_stop();
+		ck_assert_int_eq(r < 0, failed);
+		ck_assert(r == 0 || r == -ENOMEM);
+		settings_done(&over);
+		settings_done(&settings);
+	} while (failed);
+	ck_assert_uint_gt(n, 5);
+}
+END_TEST
+
 int main(void)
 {
 	TCase *tcase = tcase_create("settings");
@@ -267,6 +292,7 @@ int main(void)
 	tcase_add_test(tcase, some_things_need_a_cloud);
 	tcase_add_test(tcase, memory_is_no_cloud_for_what_lasts);
 	tcase_add_test(tcase, the_first_cloud_is_remembered_and_nothing_else);
+	tcase_add_test(tcase, without_memory_nothing_is_half_done);
 	Suite *suite = suite_create("cmd/settings");
 	suite_add_tcase(suite, tcase);
 	SRunner *runner = srunner_create(suite);
