@@ -2,7 +2,7 @@
  * bench_mount: small operations through a mount, against the file system below and the null one.
  *
  *   bench_mount append --ours MNT/space --base DIR     append 4 KiB + fsync
- *   bench_mount commits --ours MNT/space               the same on the mount alone
+ *   bench_mount commits --ours MNT/space/UUID          the same on the mount alone, in that segment
  *   bench_mount publish --ours MNT/space --base DIR    ProtoDB's whole publish sequence
  *   bench_mount publish-pages ...                      the same, reading the root's segment each time
  *   bench_mount write-publish ...                      the same, each with an atom appended before
@@ -32,6 +32,16 @@ enum { HOT_ATOMS = 64, READ_MAX = 64 << 10 };
 
 /* ---- Append and fsync ----------------------------------------------------------------------- */
 
+static int open_file(const char *path, struct raw_append *ret)
+{
+	int fd = open(path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+	if (fd < 0)
+		return -errno;
+	*ret = (struct raw_append){.fds = {fd}, .count = 1, .full_sync = true};
+	raw_fill(ret->data, sizeof(ret->data), 6);
+	return 0;
+}
+
 static int open_segment(const char *dir, struct raw_append *ret)
 {
 	char name[UUID_TEXT_LENGTH + 1], path[CLIENT_PATH_MAX];
@@ -41,12 +51,7 @@ static int open_segment(const char *dir, struct raw_append *ret)
 	if (r < 0)
 		return r;
 	(void)snprintf(path, sizeof(path), "%s/%s", dir, uuid_format(&uuid, name));
-	int fd = open(path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
-	if (fd < 0)
-		return -errno;
-	*ret = (struct raw_append){.fds = {fd}, .count = 1, .full_sync = true};
-	raw_fill(ret->data, sizeof(ret->data), 6);
-	return 0;
+	return open_file(path, ret);
 }
 
 static int run_append(const struct options *options)
@@ -78,7 +83,7 @@ static int run_commits(const struct options *options)
 		.row = "commits", .rounds = options->rounds, .batch_ms = options->batch_ms};
 	const struct batch_side side = {.name = "mount", .op = raw_append_write, .arg = &ours};
 
-	int r = open_segment(options->path_ours, &ours);
+	int r = open_file(options->path_ours, &ours);
 	if (r == 0)
 		r = batch_run(&plan, &side, 1);
 	raw_append_close(&ours);

@@ -231,6 +231,7 @@ def commit_turns(b, server, point, pid, plain, batch_ms, sides, rates):
             "--rate", max(1, int(rates[-1]))]
     with background(load, environment(server)) as bare_pid:
         turns = [("uploader", pid, point), ("bare", bare_pid, plain)]
+        commit_rate(b, plain, 1000)
         while True:
             pair = {}
             turns.reverse()
@@ -253,8 +254,12 @@ def stopped(pid):
         os.kill(pid, signal.SIGCONT)
 
 
+COMMITS = "space/" + str(uuid.uuid4())
+
+
 def commit_rate(b, point, batch_ms):
-    text = mounts.run(b.bin / "bench_mount", "commits", "--ours", point / "space", "--rounds", 1, "--batch-ms", batch_ms)
+    """Always in one segment: a new one begins with tens of MiB of zeros."""
+    text = mounts.run(b.bin / "bench_mount", "commits", "--ours", point / COMMITS, "--rounds", 1, "--batch-ms", batch_ms)
     rates, _ = report.parse_samples(text)
     return rates["commits"]["mount"][0]
 
