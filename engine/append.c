@@ -135,9 +135,12 @@ int segment_end_part(struct engine_segment *segment, struct reterr *err)
  * Without locks: whether the store may take more of the disk. Most appends have no ERR: what is in
  * the way is reported, once until there is room again.
  */
-static int check_disk_max(struct engine *e, struct reterr *err)
+static int check_disk_max(struct engine_segment *segment, struct reterr *err)
 {
+	struct engine *e = segment->engine;
 	struct reterr why = {0};
+	if (segment->restoring) /* set and read by the owner of APPENDING alone */
+		return 0;
 	uint64_t used = e->options.disk_max ? engine_disk_used(e) : 0;
 
 	if (used <= e->options.disk_max ||
@@ -163,7 +166,7 @@ static int make_room_step(struct engine_segment *segment, uint64_t size, struct 
 
 	if (!wal) {
 		segment_unlock(segment);
-		r = check_disk_max(e, err);
+		r = check_disk_max(segment, err);
 		if (r == 0)
 			r = begin_part(segment, err);
 		segment_lock(segment);
@@ -182,7 +185,7 @@ static int make_room_step(struct engine_segment *segment, uint64_t size, struct 
 	struct wal_reservation space = wal_reservation_for(wal, size);
 	if (space.data > wal->reserved || space.table > wal->table_reserved) {
 		segment_unlock(segment);
-		r = check_disk_max(e, err);
+		r = check_disk_max(segment, err);
 		if (r < 0) {
 			segment_lock(segment);
 			return r;

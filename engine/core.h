@@ -81,6 +81,8 @@ struct engine_segment {
 	bool failed;    /* the disk failed twice: nothing more is accepted */
 	bool sealing;   /* one thread seals ended parts */
 	bool importing; /* its bytes are still coming: sealed parts make no sealed segment */
+	bool restoring; /* what comes was here before: no limit of the disk keeps it out */
+	bool emptied;   /* VOLATILE, but the catalogue knows it: see restore_tail.c */
 	uint64_t seal_retry_ms; /* not before this, after a failure */
 	bool registered;        /* the catalogue knows it */
 	bool files_left; /* REMOVED, and not all of its files are gone; APPENDING removes them */
@@ -301,6 +303,14 @@ MUST_CHECK int remote_read(struct engine *e, const struct uuid *segment, void *d
 			   uint64_t offset, struct reterr *err);
 /* Whether the byte at OFFSET would be read from elsewhere. Takes the lock. */
 bool segment_is_remote_at(struct engine_segment *segment, uint64_t offset);
+
+/* ---- restore_tail.c -------------------------------------------------------------------------- */
+
+/*
+ * Recovery found no byte of SEGMENT, and somebody may still know of some: it stays in the catalogue
+ * until engine_tails_restored.
+ */
+void segment_set_emptied(struct engine_segment *segment);
 
 /* ---- inherit.c ------------------------------------------------------------------------------- */
 

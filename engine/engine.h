@@ -117,6 +117,11 @@ struct engine_options {
 	 */
 	struct remote_reader *reader;
 	/*
+	 * The caller will say which bytes were here before (engine_restore_tail, and at its end
+	 * engine_tails_restored): segments of which a crash left nothing are kept until then.
+	 */
+	bool witnesses;
+	/*
 	 * A store is read-only when its directory is not the one that it was made in: a copy, of
 	 * which the original may be in use. With it the store belongs to this directory from now on;
 	 * a clone, too, becomes writable (engine_make_clone).
@@ -445,6 +450,19 @@ PROTOFS_API uint64_t engine_disk_used(struct engine *e);
  */
 PROTOFS_API MUST_CHECK int engine_evict(struct engine *e, struct engine_segment *segment,
 					uint64_t start, struct reterr *err);
+
+/*
+ * A witness says that LENGTH bytes of the segment UUID were durable here once. What of them a torn
+ * tail has lost comes back from the reader, durably, and is reported. Before anybody appends.
+ * 0        they are here now; or the segment was removed, or is inherited
+ * -EBADMSG the bytes cannot be had, or others than ours are there; any other error: not now. The
+ *          engine is read-only from then on, ERR and engine_stats say why.
+ * -EROFS   it was read-only before, and nothing was done
+ */
+PROTOFS_API MUST_CHECK int engine_restore_tail(struct engine *e, const struct uuid *uuid,
+					       uint64_t length, struct reterr *err);
+/* No witness is left: segments without a byte are removed. Nothing in a read-only engine. */
+PROTOFS_API MUST_CHECK int engine_tails_restored(struct engine *e, struct reterr *err);
 
 /*
  * Registers a segment of another store of which no byte is here: LENGTH bytes come from the reader.

@@ -357,8 +357,10 @@ static int finish_segments(struct engine *e, struct reterr *err)
 		 * is as if nobody had begun it.
 		 */
 		bool half = segment->class == ENGINE_CLASS_RESTORED && segment->epoch <= 1;
-		if (half || segment->length == 0)
+		if (half || (segment->length == 0 && !e->options.witnesses))
 			r = engine_segment_remove(e, segment);
+		else if (segment->length == 0)
+			segment_set_emptied(segment);
 		else
 			r = seal_recovered(segment, err);
 		/*

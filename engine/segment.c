@@ -371,7 +371,7 @@ void engine_segment_forget(struct engine *e, struct engine_segment *segment)
 	(void)e;
 	segment_lock(segment);
 	if (segment->state == ENGINE_SEGMENT_VOLATILE && !segment->appending &&
-	    segment->writers == 0)
+	    segment->writers == 0 && !segment->emptied)
 		segment->state = ENGINE_SEGMENT_REMOVED;
 	segment_unlock(segment);
 }
