@@ -90,6 +90,12 @@ static size_t count_changes(const struct upload_plan *plan)
 	return count;
 }
 
+static bool is_lost(const struct upload_plan *plan, const struct uuid *uuid)
+{
+	const struct upload_segment *s = upload_table_find(&plan->table, uuid);
+	return s && s->lost;
+}
+
 /* Lists what changed, and what changed since SINCE. */
 static int fill(struct upload_plan *plan, uint64_t since, size_t changes_max)
 {
@@ -114,7 +120,8 @@ static int fill(struct upload_plan *plan, uint64_t since, size_t changes_max)
 	if (!plan->draft_sum)
 		return -ENOMEM;
 	for (size_t i = 0; i < draft->segment_count; i++)
-		plan->draft_sum[i] = !draft->segments[i].summed;
+		plan->draft_sum[i] = !draft->segments[i].summed &&
+				     !is_lost(plan, &draft->segments[i].uuid);
 	return 0;
 }
 
@@ -139,7 +146,7 @@ int upload_draft_prepare(struct upload_plan *plan, bool claim)
 	};
 	memcpy(plan->draft.host, plan->host, sizeof(plan->host));
 	plan->draft_closes = !claim && plan->open && plan->left == 0 && all;
-	if (plan->draft_closes && plan->snapshot_root.seq > chain->root.seq)
+	if (plan->draft_closes && !plan->lacks && plan->snapshot_root.seq > chain->root.seq)
 		plan->draft.root = plan->snapshot_root;
 
 	uint64_t since = chain->n;

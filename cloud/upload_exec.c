@@ -18,6 +18,25 @@ void upload_io_done(struct upload_io *io)
 	io->buffer = NULL;
 }
 
+struct load {
+	struct upload_plan *plan;
+	struct reterr *err;
+};
+
+static int load_record(void *arg, const void *record, size_t size)
+{
+	struct load *load = arg;
+	return upload_plan_load(load->plan, (struct slice){.data = record, .size = size},
+				load->err);
+}
+
+int upload_load_journal(struct segment_source *source, struct upload_plan *plan, struct reterr *err)
+{
+	struct load load = {.plan = plan, .err = err};
+	int r = source->ops->journal_load(source, load_record, &load, err);
+	return r < 0 ? r : upload_plan_loaded(plan, err);
+}
+
 int upload_read(struct segment_source *source, const struct uuid *segment, uint64_t from,
 		uint64_t to, uint8_t *buffer, struct reterr *err)
 {

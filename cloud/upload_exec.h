@@ -44,4 +44,8 @@ MUST_CHECK int upload_sum(struct segment_source *source, const struct uuid *segm
 MUST_CHECK int upload_read(struct segment_source *source, const struct uuid *segment, uint64_t from,
 			   uint64_t to, uint8_t *buffer, struct reterr *err);
 
+/* Gives PLAN all records of SOURCE's journal. -EBADMSG, -ENOMEM; SOURCE's. */
+MUST_CHECK int upload_load_journal(struct segment_source *source, struct upload_plan *plan,
+				   struct reterr *err);
+
 #endif

@@ -16,7 +16,7 @@ enum {
 	SEGMENT_SIZE = 104,
 };
 
-enum { FLAG_ENDED = 1, FLAG_SUMMED = 2 };
+enum { FLAG_ENDED = 1, FLAG_SUMMED = 2, FLAG_LOST = 4, LOST_AT_SIZE = 6 };
 
 /* ---- Writing -------------------------------------------------------------------------------- */
 
@@ -109,8 +109,11 @@ int upload_record_segment(struct buf *record, const struct upload_segment *s)
 	uint64_t trash = s->trash < s->trash_sent ? s->trash : s->trash_sent;
 	const uint64_t values[] = {s->full,      s->tail_at, s->tail_to, s->intent_from,
 				   s->intent_to, trash,      s->listed,  s->listed_n};
-	uint8_t last[8] = {s->class, (uint8_t)((s->listed_ended ? FLAG_ENDED : 0) |
-					       (s->summed ? FLAG_SUMMED : 0))};
+	uint8_t last[8] = {s->class,
+			   (uint8_t)((s->listed_ended ? FLAG_ENDED : 0) |
+				     (s->summed ? FLAG_SUMMED : 0) | (s->lost ? FLAG_LOST : 0))};
+	for (unsigned i = 0; i < LOST_AT_SIZE; i++)
+		last[2 + i] = (uint8_t)(s->lost_at >> 8 * i);
 	int r = put_header(record, ITEM_SEGMENT, SEGMENT_SIZE);
 	if (r == 0)
 		r = buf_append(record, s->uuid.bytes, sizeof(s->uuid.bytes));
@@ -222,6 +225,9 @@ static int take_segment(struct slice *in, struct upload_segment *s)
 	s->class = last[0];
 	s->listed_ended = last[1] & FLAG_ENDED;
 	s->summed = last[1] & FLAG_SUMMED;
+	s->lost = last[1] & FLAG_LOST;
+	for (unsigned i = 0; i < LOST_AT_SIZE; i++)
+		s->lost_at |= (uint64_t)last[2 + i] << 8 * i;
 	return possible(s) ? 0 : -EBADMSG;
 }
 

@@ -226,6 +226,8 @@ int upload_compact_prepare(struct upload_plan *plan)
 void upload_forget_place(struct upload_plan *plan)
 {
 	upload_table_clear(&plan->table);
+	plan->news = plan->news || plan->broken > 0;
+	plan->broken = 0;
 	plan->chain =
 		(struct upload_chain){.owner = plan->store, .block_size = plan->table.block_size};
 	plan->since_run = 0;
@@ -301,7 +303,8 @@ void upload_evict_prepare(struct upload_plan *plan)
 		const struct source_part *part = &plan->parts[i];
 		const struct upload_segment *s = upload_table_find(&plan->table, &part->segment);
 		/* Every block that overlaps it is whole or final, and in a manifest. */
-		if (s && s->listed_n > 0 && part->end <= s->full && part->end <= s->listed)
+		if (s && !s->lost && s->listed_n > 0 && part->end <= s->full &&
+		    part->end <= s->listed)
 			plan->parts[kept++] = *part;
 	}
 	plan->part_count = kept;

@@ -127,7 +127,7 @@ static bool draft(struct upload_plan *plan, uint64_t now_ms, bool claim, struct 
 /* A snapshot that brought nothing new needs no manifest. */
 static bool nothing_to_say(const struct upload_plan *plan)
 {
-	if (plan->left > 0 || plan->snapshot_root.seq > plan->chain.root.seq)
+	if (plan->left > 0 || (!plan->lacks && plan->snapshot_root.seq > plan->chain.root.seq))
 		return false;
 	for (size_t i = 0; i < plan->table.active_count; i++)
 		if (upload_unlisted(&plan->table.segments[plan->table.active[i]]))
@@ -174,7 +174,7 @@ static bool next_speaking(struct upload_plan *plan, uint64_t now_ms, struct uplo
 	if (!work && plan->phase != PHASE_RUN) {
 		/* All that was there when this was last looked at is in the place. */
 		if (!plan->changed)
-			plan->closed = plan->scans;
+			plan->closed = plan->ended = plan->scans;
 		return false;
 	}
 	if (!plan->conditional && !plan->owner_fresh && work) {
@@ -421,15 +421,6 @@ static void transfer_done(struct upload_plan *plan, const struct upload_step *st
 	upload_note_progress(plan, s);
 }
 
-static void mended(struct upload_plan *plan, struct upload_segment *s)
-{
-	if (!s->broken)
-		return;
-	s->broken = false;
-	if (--plan->broken == 0)
-		plan->news = true;
-}
-
 /* What is here cannot be read: the others go on without it. */
 static void transfer_broken(struct upload_plan *plan, uint64_t now_ms, struct upload_segment *s,
 			    const struct upload_result *result)
@@ -438,9 +429,11 @@ static void transfer_broken(struct upload_plan *plan, uint64_t now_ms, struct up
 		s->here = false;
 		s->target = 0;
 		upload_note_progress(plan, s);
-		mended(plan, s);
+		upload_note_mended(plan, s);
 		return;
 	}
+	if (s->lost)
+		return;
 	plan->broken += !s->broken;
 	s->broken = true;
 	s->broken_until_ms = now_ms + UPLOAD_PROBE_MS;
@@ -484,7 +477,8 @@ void upload_plan_done_step(struct upload_plan *plan, uint64_t now_ms,
 	if (result.r == 0 && (speaks || (plan->trouble_local && step->kind != UPLOAD_SCAN)))
 		upload_trouble_over(plan);
 	if (result.r == 0 && transfer) {
-		mended(plan, s);
+		if (!s->lost)
+			upload_note_mended(plan, s);
 		transfer_done(plan, step, s);
 	} else if (result.r == 0)
 		serial_done(plan, now_ms, step, &result);

@@ -138,7 +138,9 @@ struct upload_plan {
 	struct source_root snapshot_root;
 	size_t left;      /* segments that have not reached their target */
 	bool intents;     /* deltas are to be looked for */
-	uint64_t closed;  /* the newest scan whose snapshot is in a manifest */
+	bool lacks;       /* ... of those that can: bytes of a lost one, and so the root, stay here */
+	uint64_t ended;   /* the newest scan whose snapshot is over */
+	uint64_t closed;  /* the newest one whose snapshot is in a manifest, all of it */
 	uint64_t wanted;  /* the scan whose snapshot somebody waits for */
 	uint64_t tick_ms; /* when the last one began */
 
@@ -235,6 +237,10 @@ void upload_retry_later(struct upload_plan *plan, uint64_t now_ms,
 			const struct upload_result *result);
 void upload_trouble_over(struct upload_plan *plan);
 void upload_stop_for_good(struct upload_plan *plan, const struct upload_result *result);
+/* Nothing of SEGMENT is put any more, while it is here. Told once. */
+void upload_note_lost(struct upload_plan *plan, struct upload_segment *segment);
+/* It can be read here again, or is gone. */
+void upload_note_mended(struct upload_plan *plan, struct upload_segment *segment);
 /* While there is trouble, one step at a time speaks to the place. */
 bool upload_may_speak(const struct upload_plan *plan, uint64_t now_ms);
 /* The place turned out not to refuse second puts. */

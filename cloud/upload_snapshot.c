@@ -44,6 +44,8 @@ static int take_one(struct upload_plan *plan, const struct source_segment *seen,
 		s->intent_to = s->intent_sent ? s->intent_to : 0;
 		s->target = 0;
 		upload_note_progress(plan, s);
+		if (s->lost)
+			upload_note_mended(plan, s);
 		return 0;
 	}
 	if (!s && seen->durable == 0)
@@ -59,6 +61,8 @@ static int take_one(struct upload_plan *plan, const struct source_segment *seen,
 			s->trash = 0;
 	}
 	upload_segment_see(s, seen, now_ms);
+	if (s->lost)
+		upload_note_lost(plan, s);
 	upload_table_wake(&plan->table, s);
 	return 0;
 }
@@ -87,10 +91,16 @@ static void open_snapshot(struct upload_plan *plan, uint64_t now_ms)
 	plan->snapshot_root = plan->root;
 	plan->tick_ms = now_ms;
 	plan->left = 0;
+	plan->lacks = false;
 	for (size_t i = 0; i < plan->table.active_count; i++) {
 		struct upload_segment *s = &plan->table.segments[plan->table.active[i]];
 		s->target = s->here ? s->durable : 0;
 		s->pending = s->here && upload_progress(s) < s->target;
+		/* It never will be there, and holds up no other's bytes. */
+		if (s->pending && s->lost) {
+			s->pending = false;
+			plan->lacks = true;
+		}
 		plan->left += s->pending;
 	}
 }
@@ -125,7 +135,7 @@ bool upload_dirty(const struct upload_plan *plan)
 		return true;
 	for (size_t i = 0; i < plan->table.active_count; i++) {
 		const struct upload_segment *s = &plan->table.segments[plan->table.active[i]];
-		if ((s->here && s->durable > s->listed) || upload_unlisted(s) ||
+		if ((s->here && s->durable > upload_safe(s)) || upload_unlisted(s) ||
 		    (s->here && s->final && upload_progress(s) < s->durable) ||
 		    (s->trash < s->full && !plan->keeps_deltas))
 			return true;
@@ -137,7 +147,7 @@ bool upload_tick_due(const struct upload_plan *plan, uint64_t now_ms)
 {
 	if (plan->open || plan->phase != PHASE_RUN)
 		return false;
-	if (plan->wanted > plan->closed)
+	if (plan->wanted > plan->ended)
 		return true;
 	return (plan->tick_ms == 0 || now_ms >= plan->tick_ms + plan->interval_ms) &&
 	       upload_dirty(plan);
@@ -157,7 +167,9 @@ void upload_note_progress(struct upload_plan *plan, struct upload_segment *s)
 void upload_snapshot_close(struct upload_plan *plan)
 {
 	plan->open = false;
-	plan->closed = plan->snapshot;
+	plan->ended = plan->snapshot;
+	if (!plan->lacks)
+		plan->closed = plan->snapshot;
 }
 
 int upload_intents_prepare(struct upload_plan *plan)

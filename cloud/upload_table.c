@@ -125,6 +125,12 @@ void upload_segment_see(struct upload_segment *s, const struct source_segment *s
 	s->foreign = seen->foreign;
 	s->final = seen->final || seen->inherited;
 	s->inherited = seen->inherited;
+	if (!s->inherited && !s->lost &&
+	    (seen->durable < upload_covered(s) || seen->durable < s->listed)) {
+		s->lost = true;
+		s->lost_at = seen->durable;
+		s->unsaved = true;
+	}
 	if (seen->durable > s->durable)
 		s->durable = seen->durable;
 	if (s->durable > s->listed && s->behind_ms == 0)
@@ -149,12 +155,20 @@ bool upload_ended(const struct upload_segment *s)
 
 uint64_t upload_progress(const struct upload_segment *s)
 {
-	return upload_ends_short(s) ? s->full : upload_covered(s);
+	uint64_t there = upload_ends_short(s) ? s->full : upload_covered(s);
+	return s->lost && s->lost_at < there ? s->lost_at : there;
+}
+
+uint64_t upload_safe(const struct upload_segment *s)
+{
+	return s->lost && s->lost_at < s->listed ? s->lost_at : s->listed;
 }
 
 bool upload_unlisted(const struct upload_segment *s)
 {
 	uint64_t covered = upload_covered(s);
+	if (s->lost)
+		return false;
 	return covered > s->listed || (covered > 0 && !s->listed_ended && upload_ended(s));
 }
 

@@ -70,7 +70,13 @@ struct upload_segment {
 	uint64_t behind_ms;       /* since when bytes are not listed; 0: all are */
 	bool broken;              /* it could not be read here, and is left alone ... */
 	uint64_t broken_until_ms; /* ... until then */
-	bool active;              /* in the table's list of those with something left to do */
+	/*
+	 * The place has more of it than there was here: what follows here from LOST_AT on does not go with
+	 * what is there, and nothing of it is put any more. The journal knows.
+	 */
+	bool lost;
+	uint64_t lost_at;
+	bool active; /* in the table's list of those with something left to do */
 };
 
 struct upload_table {
@@ -98,7 +104,7 @@ void upload_table_wake(struct upload_table *table, struct upload_segment *segmen
 /* Takes those off the list that have nothing left to do, ever. */
 void upload_table_settle(struct upload_table *table);
 
-/* Takes over what the source says, at NOW_MS. */
+/* Takes over what the source says, at NOW_MS. Sets LOST if it says less than was put. */
 void upload_segment_see(struct upload_segment *segment, const struct source_segment *seen,
 			uint64_t now_ms);
 
@@ -112,6 +118,8 @@ bool upload_ends_short(const struct upload_segment *segment);
 bool upload_ended(const struct upload_segment *segment);
 /* How far it got towards TARGET. */
 uint64_t upload_progress(const struct upload_segment *segment);
+/* Bytes from 0 that are here, and that the newest manifest has. */
+uint64_t upload_safe(const struct upload_segment *segment);
 /* A manifest has something new to say of it. */
 bool upload_unlisted(const struct upload_segment *segment);
 

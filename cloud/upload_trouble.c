@@ -1,5 +1,6 @@
 /* What failed, what it means for the user, and when to try again. */
 #include <errno.h>
+#include <inttypes.h>
 #include <string.h>
 
 #include "cloud/upload_plan.h"
@@ -65,6 +66,34 @@ void upload_stop_for_good(struct upload_plan *plan, const struct upload_result *
 {
 	set_trouble(plan, UPLOADER_FENCED, result);
 	plan->sticky = plan->fence_unsaved = true;
+}
+
+void upload_note_mended(struct upload_plan *plan, struct upload_segment *s)
+{
+	if (!s->broken)
+		return;
+	s->broken = false;
+	if (--plan->broken == 0)
+		plan->news = true;
+}
+
+void upload_note_lost(struct upload_plan *plan, struct upload_segment *s)
+{
+	char uuid[UUID_TEXT_LENGTH + 1];
+
+	if (s->broken && s->broken_until_ms == UINT64_MAX)
+		return;
+	plan->broken += !s->broken;
+	s->broken = true;
+	s->broken_until_ms = UINT64_MAX;
+	uint64_t there = upload_covered(s) > s->listed ? upload_covered(s) : s->listed;
+	(void)reterr_set(&plan->broken_why, -EBADMSG,
+			 "segment %s: this disk has lost bytes of it from byte %" PRIu64
+			 " on, the cloud has %" PRIu64
+			 ": nothing of it is uploaded any more; remove it, or upload to another, "
+			 "empty place",
+			 uuid_format(&s->uuid, uuid), s->lost_at, there);
+	plan->notice = plan->broken_why;
 }
 
 /* While there is trouble, one step at a time speaks to the place. */

@@ -216,26 +216,6 @@ static void source_changed(void *arg)
 
 /* ---- Starting and stopping ------------------------------------------------------------------- */
 
-struct load {
-	struct upload_plan *plan;
-	struct reterr *err;
-};
-
-static int load_record(void *arg, const void *record, size_t size)
-{
-	struct load *load = arg;
-	return upload_plan_load(load->plan, (struct slice){.data = record, .size = size},
-				load->err);
-}
-
-static int load_journal(struct uploader *u, struct reterr *err)
-{
-	struct load load = {.plan = &u->plan, .err = err};
-	struct segment_source *source = u->io.source;
-	int r = source->ops->journal_load(source, load_record, &load, err);
-	return r < 0 ? r : upload_plan_loaded(&u->plan, err);
-}
-
 static int make_plan(struct uploader *u, const struct uploader_options *options)
 {
 	struct block_store_status status;
@@ -341,7 +321,7 @@ int uploader_start(struct segment_source *source, struct block_store *store,
 
 	int r = make_plan(u, options);
 	if (r == 0)
-		r = load_journal(u, err);
+		r = upload_load_journal(source, &u->plan, err);
 	if (r == 0) {
 		source->ops->listen(source, source_changed, u);
 		r = start_threads(u);

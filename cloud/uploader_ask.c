@@ -77,7 +77,7 @@ static bool lengths_safe(struct uploader *u, const void *what)
 	for (size_t i = 0; i < wanted->count; i++) {
 		const struct upload_segment *s =
 			upload_table_find(&u->plan.table, &wanted->lengths[i].segment);
-		uint64_t listed = s && s->listed_n > 0 ? s->listed : 0;
+		uint64_t listed = s && s->listed_n > 0 ? upload_safe(s) : 0;
 		if (listed < wanted->lengths[i].length)
 			return false;
 	}
@@ -107,7 +107,7 @@ static uint64_t keeper_safe_length(struct remote_keeper *keeper, const struct uu
 	struct uploader *u = (struct uploader *)keeper;
 	pthread_mutex_lock(&u->lock);
 	const struct upload_segment *s = upload_table_find(&u->plan.table, segment);
-	uint64_t length = s ? s->listed : 0;
+	uint64_t length = s ? upload_safe(s) : 0;
 	pthread_mutex_unlock(&u->lock);
 	return length;
 }
@@ -174,7 +174,7 @@ static void copy_behind(struct uploader *u, struct behinds *ret)
 		if (!s->here)
 			continue;
 		ret->segments[ret->count++] = (struct behind){.uuid = s->uuid,
-							      .listed = s->listed,
+							      .listed = upload_safe(s),
 							      .durable = s->durable,
 							      .since_ms = s->behind_ms};
 	}
