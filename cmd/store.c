@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "cmd/cloud_witness.h"
 #include "cmd/io.h"
 #include "cmd/settings.h"
 #include "cmd/store_cloud.h"
@@ -181,8 +182,11 @@ int store_open_with_cloud(struct store *store, const char *path, const struct se
 {
 	struct engine_options with = *options;
 
-	if (!settings->cloud)
-		return store_open(store, options, err);
+	with.witnesses = true;
+	if (!settings->cloud) {
+		int opened = store_open(store, &with, err);
+		return opened < 0 ? opened : cloud_witness_restore(store->engine, err);
+	}
 	int r = add_cloud(store, path, settings, options, err);
 	if (r == 0 && use != STORE_CLOUD_READ)
 		r = store_cloud_connect(store->cloud, err);
@@ -192,6 +196,8 @@ int store_open_with_cloud(struct store *store, const char *path, const struct se
 	r = store_open(store, &with, err);
 	if (r == 0)
 		store_cloud_set_engine(store->cloud, store->engine);
+	if (r == 0)
+		r = cloud_witness_restore(store->engine, err);
 	if (r == 0 && use == STORE_CLOUD_UPLOAD)
 		r = store_cloud_start(store->cloud, store->engine, options->take_over, err);
 	return r;

@@ -429,6 +429,79 @@ def a_damaged_block_is_never_returned():
                 check_in(pointer.segment, errors_text(there), ".ctl/errors")
 
 
+# ---- Tails that the disk lost --------------------------------------------------------------------
+
+
+def uploaded_tail(store, mnt, frames=5):
+    """A foreign segment of FRAMES commits, all in the bucket; the daemon is dead then. Its name and bytes."""
+    name = new_uuid()
+    for i in range(frames):
+        append(mnt / f"space/{name}", frame(bytes([65 + i]) * 8000), sync=True)
+        flush(mnt)
+    data = store.cloud.assemble(name)
+    check_eq(len(data), frames * 8009, "bytes in the bucket")
+    wait_for(lambda: cloud_of(mnt)["state"] == "idle", "the end of the upload")
+    mnt.kill9()
+    return name, data
+
+
+def tear(store, name, at):
+    """What a disk does that lost a write which it had called durable."""
+    with open(store / f"segments/{name}/{0:020}", "r+b") as part:
+        part.seek(at)
+        part.write(b"\xff\xff\xff\xff")
+
+
+@test
+def an_uploaded_tail_that_the_disk_lost_comes_back():
+    with clouded() as store, store.mount() as mnt:
+        for frames, at in ((5, 35000), (1, 100), (12, 90000)):
+            name, data = uploaded_tail(store, mnt, frames)
+            tear(store, name, at)
+            keys = store.cloud.keys()
+            mnt.start()
+            check_eq(read(mnt / f"space/{name}"), data, "the segment after the tail was torn")
+            lost = 8009
+            check_in(f"segment {name}: {lost} bytes from byte {len(data) - lost}", mnt.output(), "what the daemon says")
+            check_eq(stats(mnt)["read_only"], False, "whether the store is read-only")
+            check(set(keys) <= set(store.cloud.keys()), "an object is gone")
+            append(mnt / f"space/{name}", frame(b"z" * 1000), sync=True)
+            check_bucket(mnt, store.cloud)
+            check_eq(store.cloud.assemble(name), data + frame(b"z" * 1000), "what follows it in the bucket")
+            mnt.umount()
+            protofs("fsck", store.dir, "--deep", "--cloud")
+            mnt.start()
+            check_eq(read(mnt / f"space/{name}"), data + frame(b"z" * 1000), "the segment after a clean stop")
+
+
+@test
+def a_lost_tail_that_cannot_be_had_leaves_the_mount_read_only():
+    with clouded() as store, store.mount() as mnt:
+        name, data = uploaded_tail(store, mnt)
+        tear(store, name, 35000)
+        delta = next(k for k in store.cloud.keys() if k.endswith(f"{name}/{0:020}+{32036:010}-{40045:010}"))
+        away = os.path.join(store.base, "away")
+        os.rename(os.path.join(store.cloud.dir, delta), away)
+        keys = store.cloud.keys()
+        for _ in range(2):
+            mnt.start()
+            state = stats(mnt)
+            check_eq(state["read_only"], True, "whether the store is read-only")
+            for word in (name, "32036", "40045", "fsck --repair"):
+                check_in(word, state["read_only_reason"], "why it is read-only")
+            check_eq(read(mnt / f"space/{name}"), data[:32036], "what is left of the segment")
+            check_errno(errno.EROFS, "appending", append, mnt / f"space/{name}", frame(b"z"))
+            mnt.umount(code=None)
+        refused("put", store.dir, "-", says=["ead-only"], input="x")
+        check_eq(store.cloud.keys(), keys, "what lies in the bucket")
+        # When it is there again, the store is whole.
+        os.rename(away, os.path.join(store.cloud.dir, delta))
+        mnt.start()
+        check_eq(read(mnt / f"space/{name}"), data, "the segment when the object was back")
+        append(mnt / f"space/{name}", frame(b"z"), sync=True)
+        check_bucket(mnt, store.cloud)
+
+
 # ---- Two owners ----------------------------------------------------------------------------------
 
 
