@@ -7,6 +7,7 @@
 
 #include "cmd/args.h"
 #include "cmd/cloud_fsck.h"
+#include "cmd/cloud_witness.h"
 #include "cmd/log.h"
 #include "cmd/mountinfo.h"
 #include "cmd/progress.h"
@@ -98,6 +99,20 @@ static void print_result(const struct fsck *fsck, const struct engine_fsck_resul
 	else
 		(void)printf("%" PRIu64 " problems, %" PRIu64 " mended\n", result->problems,
 			     result->fixed);
+}
+
+/* What the structures cannot show: that there was more. Only of a sound store. */
+static int check_witness(struct fsck *fsck, struct engine_fsck_result *result, struct reterr *err)
+{
+	struct cloud_witness_fsck witness = {
+		.store = fsck->store, .repair = fsck->repair, .found = on_finding, .arg = fsck};
+
+	if (result->problems > result->fixed)
+		return 0;
+	int r = cloud_witness_fsck(&witness, err);
+	result->problems += witness.problems;
+	result->fixed += witness.fixed;
+	return r;
 }
 
 /* A mountpoint is no store; the store that is mounted there can be checked when it is not. */
@@ -192,6 +207,8 @@ int verb_fsck(int argc, char **argv)
 	if (code != EXIT_CODE_DONE)
 		return code;
 	int r = check(&fsck, &result, &err);
+	if (r == 0)
+		r = check_witness(&fsck, &result, &err);
 	if (r < 0) {
 		log_error("cannot check '%s': %s", fsck.store, store_why(&err, r));
 		return EXIT_CODE_FAILED;

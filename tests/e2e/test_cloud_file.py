@@ -445,11 +445,11 @@ def uploaded_tail(store, mnt, frames=5):
     return name, data
 
 
-def tear(store, name, at):
+def tear(store, name, at, part=0):
     """What a disk does that lost a write which it had called durable."""
-    with open(store / f"segments/{name}/{0:020}", "r+b") as part:
-        part.seek(at)
-        part.write(b"\xff\xff\xff\xff")
+    with open(store / f"segments/{name}/{part:020}", "r+b") as file:
+        file.seek(at)
+        file.write(b"\xff\xff\xff\xff")
 
 
 @test
@@ -494,12 +494,62 @@ def a_lost_tail_that_cannot_be_had_leaves_the_mount_read_only():
             mnt.umount(code=None)
         refused("put", store.dir, "-", says=["ead-only"], input="x")
         check_eq(store.cloud.keys(), keys, "what lies in the bucket")
+        refused("fsck", store.dir, says=[name, "32036", "40045", "the next mount"])
         # When it is there again, the store is whole.
         os.rename(away, os.path.join(store.cloud.dir, delta))
         mnt.start()
         check_eq(read(mnt / f"space/{name}"), data, "the segment when the object was back")
         append(mnt / f"space/{name}", frame(b"z"), sync=True)
         check_bucket(mnt, store.cloud)
+
+
+@test
+def fsck_brings_a_lost_tail_back_or_gives_it_up():
+    with clouded() as store, store.mount() as mnt:
+        name, data = uploaded_tail(store, mnt)
+        tear(store, name, 35000)
+        check_in("brought back", protofs("fsck", store.dir, "--repair").err, "what fsck --repair says")
+        protofs("fsck", store.dir, "--deep", "--cloud")
+        mnt.start()
+        check_eq(read(mnt / f"space/{name}"), data, "the segment after fsck --repair")
+        append(mnt / f"space/{name}", frame(b"z" * 500), sync=True)
+        flush(mnt)
+        data = read(mnt / f"space/{name}")
+        mnt.kill9()
+        tear(store, name, 100, part=len(data) - 509)
+
+        # While the cloud is away nothing is given up.
+        os.rename(store.cloud.dir, f"{store.base}/away")
+        write(store.cloud.dir, b"no directory")
+        refused("fsck", store.dir, "--repair", says=["the cloud"])
+        os.unlink(store.cloud.dir)
+        os.rename(f"{store.base}/away", store.cloud.dir)
+        for key in [k for k in store.cloud.keys() if k.startswith(f"wal/{name}/")]:
+            os.unlink(os.path.join(store.cloud.dir, key))
+        keys = store.cloud.keys()
+        mnt.start()
+        check_eq(stats(mnt)["read_only"], True, "whether the store is read-only")
+        mnt.umount(code=None)
+        check_in("nothing of it is uploaded", protofs("fsck", store.dir, "--repair").err, "what fsck --repair says")
+        protofs("fsck", store.dir, "--deep")
+
+        # The store goes on without them, and says what it does not upload.
+        for _ in range(2):
+            mnt.start()
+            check_eq(stats(mnt)["read_only"], False, "whether the store is read-only")
+            append(mnt / f"space/{name}", frame(b"y" * 2000), sync=True)
+            wait_for(lambda: cloud_of(mnt)["state"] == "failed", "what the uploader says")
+            check_in(name, cloud_of(mnt)["error"]["text"], "what the uploader says")
+            pointer = put(mnt, b"more")
+            path = mnt / f"atoms/{pointer}"
+            wait_for(lambda: durable(path)["cloud"] >= os.stat(path).st_size, "the upload of another segment")
+            mnt.umount(code=None)
+        new = [k for k in store.cloud.keys() if k not in keys]
+        check(not [k for k in new if name in k], "something of the given up segment was uploaded")
+        mnt.start()
+        os.unlink(mnt / f"space/{name}")
+        flush(mnt)
+        wait_for(lambda: cloud_of(mnt)["state"] == "idle", "the end of the trouble")
 
 
 # ---- Two owners ----------------------------------------------------------------------------------
