@@ -125,7 +125,7 @@ static int save(const char *path, const void *data, size_t size)
 static int do_put(struct probe *p)
 {
 	void *data = NULL;
-	size_t size;
+	size_t size = 0;
 	uint64_t first_frame = BLOCK_NO_FRAME;
 
 	int r = p->count > 3 ? number(p->words[3], &first_frame) : 0;
