@@ -261,12 +261,13 @@ struct remote_keeper *uploader_keeper(struct uploader *uploader);
  * Tells FN of each segment of which the uploader's journal says that the bytes below LENGTH were put, or
  * were about to be: they were durable in SOURCE. Nothing is told of those that were given up
  * (upload_give_up), nor by a journal that another owner has fenced. Speaks to nobody, changes nothing.
- * -EBADMSG the journal is damaged; FN's negative return ends it.
+ * -EBADMSG the journal is damaged; FN's negative return ends it. RET_ROOT (may be NULL) is the newest root
+ * of which it says that a manifest has it; seq 0: none.
  */
 typedef int upload_witness_fn(void *arg, const struct uuid *segment, uint64_t length);
 MUST_CHECK int upload_witness(struct segment_source *source, const struct uuid *store,
 			      uint64_t block_size, upload_witness_fn *fn, void *arg,
-			      struct reterr *err);
+			      struct source_root *ret_root, struct reterr *err);
 
 /*
  * What SOURCE lost of SEGMENT is lost for good: the journal is no witness of it any more, and nothing of it

@@ -53,13 +53,16 @@ static int load(struct segment_source *source, const struct uuid *store, uint64_
 }
 
 int upload_witness(struct segment_source *source, const struct uuid *store, uint64_t block_size,
-		   upload_witness_fn *fn, void *arg, struct reterr *err)
+		   upload_witness_fn *fn, void *arg, struct source_root *ret_root,
+		   struct reterr *err)
 {
 	struct upload_plan plan = {0};
 
 	int r = load(source, store, block_size, &plan, err);
 	if (r == 0)
 		r = tell_all(&plan, fn, arg);
+	if (r == 0 && ret_root)
+		*ret_root = plan.sticky ? (struct source_root){.seq = 0} : plan.chain.root;
 	upload_plan_done(&plan);
 	return r;
 }

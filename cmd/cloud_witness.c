@@ -22,6 +22,20 @@ static int restore(void *arg, const struct uuid *segment, uint64_t length)
 	return engine_restore_tail(restoring->engine, segment, length, &restoring->why);
 }
 
+static int restore_root(struct engine *engine, const struct source_root *root, struct reterr *err)
+{
+	struct engine_root copy = {
+		.seq = root->seq,
+		.pointer = {.segment = root->segment, .offset = root->offset},
+		.time_ns = root->time_ns,
+		.node = root->node,
+		.payload_size = root->payload_size,
+	};
+	_Static_assert(sizeof(copy.payload) == sizeof(root->payload), "the payload of a root");
+	memcpy(copy.payload, root->payload, root->payload_size);
+	return engine_restore_root(engine, &copy, err);
+}
+
 int cloud_witness_restore(struct engine *engine, struct reterr *err)
 {
 	struct restoring restoring = {.engine = engine};
@@ -32,8 +46,11 @@ int cloud_witness_restore(struct engine *engine, struct reterr *err)
 	if (stats.read_only)
 		return 0;
 	cloud_source_init(&source, engine);
+	struct source_root root;
 	int r = upload_witness(&source.source, &stats.store, stats.block_size, restore, &restoring,
-			       err);
+			       &root, err);
+	if (r == 0 && root.seq)
+		r = restore_root(engine, &root, err);
 	if (r < 0 && engine_check_writable(engine, NULL) < 0)
 		return 0;
 	/* A damaged journal is no witness; who uploads says what is to be done about it. */
@@ -97,7 +114,7 @@ static int look(const char *path, struct shortfalls *ret, struct reterr *err)
 		engine_stats(store.engine, &stats);
 		cloud_source_init(&source, store.engine);
 		r = upload_witness(&source.source, &stats.store, stats.block_size, note_shortfall,
-				   ret, err);
+				   ret, NULL, err);
 		r = r == -EBADMSG ? 0 : r;
 	}
 	store_abandon(&store);

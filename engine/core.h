@@ -419,6 +419,8 @@ void segment_note_frames(struct engine_segment *segment, const struct wal *old);
 
 /* Makes ROOT, whose bytes are elsewhere, the first of an empty log; its seq is what it is. */
 MUST_CHECK int roots_begin(struct engine *e, const struct engine_root *root, struct reterr *err);
+/* Publishes ROOT as it was, if it is the next one and its frame is here. 1: it did. */
+MUST_CHECK int roots_put_back(struct engine *e, const struct engine_root *root, struct reterr *err);
 /* Publishes the dangling root if its bytes are here. Called by the flusher. */
 void roots_try_dangling(struct engine *e);
 

@@ -461,6 +461,13 @@ PROTOFS_API MUST_CHECK int engine_evict(struct engine *e, struct engine_segment 
  */
 PROTOFS_API MUST_CHECK int engine_restore_tail(struct engine *e, const struct uuid *uuid,
 					       uint64_t length, struct reterr *err);
+/*
+ * ROOT was published here once. If it is the next one, which recovery took for a torn publication, since its
+ * bytes were gone, and they are here again, then it is published again as it was, and reported. 0: it is
+ * there now, or a later one, or it cannot be published; other errors leave the engine read-only.
+ */
+PROTOFS_API MUST_CHECK int engine_restore_root(struct engine *e, const struct engine_root *root,
+					       struct reterr *err);
 /* No witness is left: segments without a byte are removed. Nothing in a read-only engine. */
 PROTOFS_API MUST_CHECK int engine_tails_restored(struct engine *e, struct reterr *err);
 

@@ -170,6 +170,33 @@ int engine_restore_tail(struct engine *e, const struct uuid *uuid, uint64_t leng
 	return 0;
 }
 
+int engine_restore_root(struct engine *e, const struct engine_root *root, struct reterr *err)
+{
+	struct reterr event, why = {0};
+
+	int r = engine_check_writable(e, err);
+	if (r == 0)
+		r = roots_put_back(e, root, &why);
+	else
+		return r;
+	if (r == 1)
+		(void)reterr_set(&event, 0,
+				 "root %" PRIu64
+				 ", which this disk had lost, was brought back from the cloud",
+				 root->seq);
+	if (r == 1)
+		engine_report(e, &event);
+	if (r >= 0)
+		return 0;
+	(void)reterr_set(&event, r,
+			 "root %" PRIu64
+			 " is missing on this disk, but is in the cloud, and cannot be "
+			 "written again: %.300s; mount it again when that is mended",
+			 root->seq, why.code ? why.text : strerror(-r));
+	engine_turn_read_only(e, &event);
+	return reterr_set(err, r, "%s", event.text);
+}
+
 int engine_tails_restored(struct engine *e, struct reterr *err)
 {
 	struct engine_segment *segment;

@@ -277,6 +277,19 @@ int roots_begin(struct engine *e, const struct engine_root *root, struct reterr 
 	return reterr_set(err, r, "%s", reason.text);
 }
 
+int roots_put_back(struct engine *e, const struct engine_root *root, struct reterr *err)
+{
+	take_publishing(e);
+	bool next = root->seq == newest(e).root.seq + 1;
+	int r = next ? check_pointer(e, &root->pointer, err) : 1;
+	if (r == 0)
+		r = write_root(e, root, err);
+	else if (r == 1 || r == -EINVAL)
+		r = 1; /* it is there, or its frame is not */
+	give_publishing(e);
+	return r < 0 ? r : !r;
+}
+
 void roots_try_dangling(struct engine *e)
 {
 	struct reterr err = {0};

@@ -504,6 +504,34 @@ def a_lost_tail_that_cannot_be_had_leaves_the_mount_read_only():
 
 
 @test
+def a_root_that_went_out_with_the_lost_tail_comes_back():
+    with clouded() as store, store.mount() as mnt:
+        name = new_uuid()
+        # Closing it would make the bytes durable before the root: so they go out together.
+        with open(mnt / f"space/{name}", "ab", buffering=0) as file:
+            for i in range(4):
+                file.write(frame(bytes([65 + i]) * 8000))
+                root = json.loads(protofs("root", mnt, "set", f"{name}/{8009 * i}", "--json").out)
+        flush(mnt)
+        data = store.cloud.assemble(name)
+        check_eq(cloud_of(mnt)["root_seq"], root["seq"], "the root in the cloud")
+        mnt.kill9()
+        tear(store, name, 30000)
+        mnt.start()
+        check_eq(stats(mnt)["read_only"], False, "whether the store is read-only")
+        check_eq(read(mnt / f"space/{name}"), data, "the segment after the tail was torn")
+        check_eq(json.loads(protofs("root", mnt, "show", "--json").out), root, "the root")
+        check_in(f"root {root['seq']}", mnt.output(), "what the daemon says")
+        put_json(mnt, 1)
+        again = set_root(mnt, f"{name}/0")
+        check_eq(again["seq"], root["seq"] + 1, "the next root's number")
+        check_bucket(mnt, store.cloud)
+        check_eq(cloud_of(mnt)["root_seq"], again["seq"], "the root in the cloud")
+        mnt.umount()
+        protofs("fsck", store.dir, "--deep", "--cloud")
+
+
+@test
 def fsck_brings_a_lost_tail_back_or_gives_it_up():
     with clouded() as store, store.mount() as mnt:
         name, data = uploaded_tail(store, mnt)

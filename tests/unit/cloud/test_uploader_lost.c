@@ -85,7 +85,7 @@ static struct told ask(void)
 	struct told told = {0};
 	struct reterr err = {0};
 	uint64_t writes = source.journal_writes;
-	int r = upload_witness(&source.source, &store, BLOCK, tell, &told, &err);
+	int r = upload_witness(&source.source, &store, BLOCK, tell, &told, NULL, &err);
 	ck_assert_msg(r == 0, "%s", err.text);
 	ck_assert_uint_eq(source.journal_writes, writes);
 	return told;
@@ -107,9 +107,17 @@ START_TEST(the_journal_tells_what_was_put)
 	ck_assert_uint_eq(ask().count, 0);
 	source_model_append(&source, log_number, 3 * BLOCK + 100);
 	source_model_append(&source, foreign_number, 40045);
+	source_model_publish(&source, log_number);
+	source_model_publish(&source, foreign_number);
 	start();
 	flush();
 	stop();
+	struct told told = {0};
+	struct source_root root;
+	ck_assert_int_eq(upload_witness(&source.source, &store, BLOCK, tell, &told, &root, NULL),
+			 0);
+	ck_assert_uint_eq(root.seq, 2);
+	ck_assert(uuid_equal(&root.segment, &foreign_uuid));
 	ck_assert_uint_eq(told_of(&log_uuid), 3 * BLOCK + 100);
 	ck_assert_uint_eq(told_of(&foreign_uuid), 40045);
 
@@ -157,10 +165,10 @@ START_TEST(a_damaged_or_strange_journal_is_no_witness)
 	stop();
 	/* Another store's: nothing of it was ever here. */
 	const struct uuid other = source_model_uuid(10);
-	ck_assert_int_eq(upload_witness(&source.source, &other, BLOCK, tell, &told, &err), 0);
+	ck_assert_int_eq(upload_witness(&source.source, &other, BLOCK, tell, &told, NULL, &err), 0);
 	ck_assert_uint_eq(told.count, 0);
 	source.journal[0].data[20] ^= 1;
-	ck_assert_int_eq(upload_witness(&source.source, &store, BLOCK, tell, &told, &err),
+	ck_assert_int_eq(upload_witness(&source.source, &store, BLOCK, tell, &told, NULL, &err),
 			 -EBADMSG);
 	ck_assert_uint_eq(told.count, 0);
 }

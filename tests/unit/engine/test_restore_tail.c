@@ -362,6 +362,75 @@ START_TEST(disk_max_does_not_keep_it_out)
 }
 END_TEST
 
+static struct engine_root root_of(void)
+{
+	struct engine_root root = {0};
+	ck_assert_int_eq(engine_root_current(e, &root), 0);
+	return root;
+}
+
+/* Its bytes went out together with it: what tore them made it a torn publication. */
+START_TEST(a_root_comes_back_when_its_bytes_have)
+{
+	struct engine_root published, root;
+	struct engine_segment *segment;
+	struct engine_pointer pointer = {.segment = foreign_uuid};
+	uint8_t data[FRAME];
+
+	make_foreign(FRAMES - 1);
+	ck_assert_int_eq(engine_root_publish(e, 0, &pointer, "a", 1, &root, NULL), 0);
+	for (unsigned i = 0; i < FRAME; i++)
+		data[i] = byte_at(WHOLE - FRAME + i);
+	struct iovec iov = {.iov_base = data, .iov_len = FRAME};
+	segment = engine_segment_find(e, &foreign_uuid);
+	ck_assert_int_eq(engine_segment_append(e, segment, &iov, 1, NULL), 0);
+	pointer.offset = WHOLE - FRAME;
+	ck_assert_int_eq(engine_root_publish(e, 1, &pointer, "bc", 2, &published, NULL), 0);
+	remote_model_copy(&model, e, segment);
+	die_and_tear(&foreign_uuid, WHOLE - 100);
+
+	open_engine();
+	ck_assert_uint_eq(root_of().seq, 1);
+	/* Not while its bytes are missing, and only the next one. */
+	ck_assert_int_eq(engine_restore_root(e, &published, NULL), 0);
+	ck_assert_uint_eq(root_of().seq, 1);
+	ck_assert_int_eq(restore(&foreign_uuid, WHOLE, NULL), 0);
+	root = published;
+	root.seq = 3;
+	ck_assert_int_eq(engine_restore_root(e, &root, NULL), 0);
+	ck_assert_uint_eq(root_of().seq, 1);
+	reports = 0;
+	for (unsigned i = 0; i < 2; i++) {
+		ck_assert_int_eq(engine_restore_root(e, &published, NULL), 0);
+		root = root_of();
+		ck_assert_uint_eq(root.seq, 2);
+		ck_assert_uint_eq(root.pointer.offset, WHOLE - FRAME);
+		ck_assert_uint_eq(root.time_ns, published.time_ns);
+		ck_assert_uint_eq(root.payload_size, 2);
+		ck_assert_mem_eq(root.payload, "bc", 2);
+		ck_assert_uint_eq(reports, 1);
+		ck_assert_ptr_nonnull(strstr(reported.text, "root 2"));
+	}
+	ck_assert_int_eq(engine_tails_restored(e, NULL), 0);
+	ck_assert_int_eq(engine_close(e, NULL), 0);
+	check_fsck();
+	open_engine();
+	ck_assert_uint_eq(root_of().seq, 2);
+}
+END_TEST
+
+START_TEST(a_root_that_cannot_be_written_leaves_the_store_read_only)
+{
+	struct engine_root root = {.seq = 1, .pointer = {.segment = foreign_uuid}};
+	make_foreign(1);
+	sim_disk_fail(disk, SIM_FLUSH, 1, -EIO, true);
+	ck_assert_int_lt(engine_restore_root(e, &root, NULL), 0);
+	ck_assert(stats_of().read_only);
+	ck_assert_ptr_nonnull(strstr(stats_of().read_only_reason, "root 1"));
+	ck_assert_int_eq(engine_restore_root(e, &root, NULL), -EROFS);
+}
+END_TEST
+
 /* ---- What does not ---- */
 
 static void check_refused(int code, bool damaged, const char *why)
@@ -521,6 +590,8 @@ int main(void)
 	tcase_add_test(tcase, an_empty_segment_without_a_witness_is_removed);
 	tcase_add_test(tcase, what_is_whole_or_gone_is_left_alone);
 	tcase_add_test(tcase, disk_max_does_not_keep_it_out);
+	tcase_add_test(tcase, a_root_comes_back_when_its_bytes_have);
+	tcase_add_test(tcase, a_root_that_cannot_be_written_leaves_the_store_read_only);
 	tcase_add_test(tcase, what_cannot_be_had_leaves_the_store_read_only);
 	tcase_add_test(tcase, a_full_disk_leaves_the_store_read_only);
 	tcase_add_test(tcase, no_segment_is_as_long_as_a_journal_can_say);
