@@ -265,7 +265,9 @@ START_TEST(nothing_is_put_behind_what_was_lost_here)
 	ck_assert_uint_eq(status.root_seq, 0);
 
 	/* Once it is removed nothing is in the way any more. */
+	(void)pthread_mutex_lock(&source.lock);
 	model_of(foreign_number)->removed = true;
+	(void)pthread_mutex_unlock(&source.lock);
 	source_model_append(&source, log_number, 1);
 	flush();
 	status = wait_state(UPLOADER_IDLE);
