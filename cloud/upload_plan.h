@@ -136,10 +136,10 @@ struct upload_plan {
 	uint64_t snapshot; /* the scan that it is of */
 	uint64_t snapshot_ms;
 	struct source_root snapshot_root;
-	size_t left;      /* segments that have not reached their target */
-	bool intents;     /* deltas are to be looked for */
-	bool lacks;       /* ... of those that can: bytes of a lost one, and so the root, stay here */
-	uint64_t ended;   /* the newest scan whose snapshot is over */
+	size_t left;    /* segments that have not reached their target */
+	bool intents;   /* deltas are to be looked for */
+	bool lacks;     /* ... of those that can: bytes of a lost one, and so the root, stay here */
+	uint64_t ended; /* the newest scan whose snapshot is over */
 	uint64_t closed;  /* the newest one whose snapshot is in a manifest, all of it */
 	uint64_t wanted;  /* the scan whose snapshot somebody waits for */
 	uint64_t tick_ms; /* when the last one began */
