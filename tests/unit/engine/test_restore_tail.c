@@ -433,24 +433,30 @@ END_TEST
 
 /* ---- What does not ---- */
 
+/* What is said, wherever it is said. */
+static void check_reason(const struct reterr *err, const char *why)
+{
+	char text[UUID_TEXT_LENGTH + 1];
+	struct engine_stats stats = stats_of();
+
+	ck_assert_str_eq(err->text, stats.read_only_reason);
+	ck_assert_str_eq(err->text, reported.text);
+	ck_assert_ptr_nonnull(strstr(err->text, uuid_format(&foreign_uuid, text)));
+	ck_assert_ptr_nonnull(strstr(err->text, "bytes 32036 to 40045"));
+	ck_assert_msg(strstr(err->text, why), "%s", err->text);
+}
+
 static void check_refused(int code, bool damaged, const char *why)
 {
 	struct reterr err = {0};
-	struct engine_stats stats;
-	char text[UUID_TEXT_LENGTH + 1];
 
 	open_engine();
 	reports = 0;
 	ck_assert_int_eq(restore(&foreign_uuid, WHOLE, &err), code);
-	engine_stats(e, &stats);
-	ck_assert(stats.read_only);
-	ck_assert_int_eq(stats.damaged, damaged);
-	ck_assert_str_eq(err.text, stats.read_only_reason);
-	ck_assert_str_eq(err.text, reported.text);
+	ck_assert(stats_of().read_only);
+	ck_assert_int_eq(stats_of().damaged, damaged);
 	ck_assert_uint_eq(reports, 1);
-	ck_assert_ptr_nonnull(strstr(err.text, uuid_format(&foreign_uuid, text)));
-	ck_assert_ptr_nonnull(strstr(err.text, "bytes 32036 to 40045"));
-	ck_assert_msg(strstr(err.text, why), "%s", err.text);
+	check_reason(&err, why);
 	ck_assert_int_eq(restore(&foreign_uuid, WHOLE, NULL), -EROFS);
 	ck_assert_int_eq(engine_tails_restored(e, NULL), 0);
 	check_bytes(&foreign_uuid, WHOLE - FRAME);
