@@ -10,7 +10,12 @@
 #include "base/invariant.h"
 #include "cloud/block_key.h"
 
-enum { COMPARE_SIZE = 65536, DELETE_MAX = 256 };
+enum {
+	COMPARE_SIZE = 65536,
+	DELETE_MAX = 256,
+	READ_PIECE_SIZE = 1 << 20,
+	BUFFER_ALIGNMENT = 4096,
+};
 
 void upload_io_done(struct upload_io *io)
 {
@@ -56,6 +61,42 @@ int upload_read(struct segment_source *source, const struct uuid *segment, uint6
 		at += got;
 	}
 	return 0;
+}
+
+static void take_turn(struct upload_turn *turn)
+{
+	if (!turn)
+		return;
+	pthread_mutex_lock(&turn->lock);
+	while (turn->taken)
+		(void)pthread_cond_wait(&turn->given, &turn->lock);
+	turn->taken = true;
+	pthread_mutex_unlock(&turn->lock);
+}
+
+static void give_turn(struct upload_turn *turn)
+{
+	if (!turn)
+		return;
+	pthread_mutex_lock(&turn->lock);
+	turn->taken = false;
+	(void)pthread_cond_signal(&turn->given);
+	pthread_mutex_unlock(&turn->lock);
+}
+
+/* The bytes of STEP's object, into the buffer. */
+static int read_object(struct upload_io *io, const struct upload_step *step, struct reterr *err)
+{
+	int r = 0;
+	for (uint64_t at = step->from; r == 0 && at < step->to;) {
+		uint64_t end = step->to - at < READ_PIECE_SIZE ? step->to : at + READ_PIECE_SIZE;
+		take_turn(io->turn);
+		r = upload_read(io->source, &step->segment, at, end, io->buffer + (at - step->from),
+				err);
+		give_turn(io->turn);
+		at = end;
+	}
+	return r;
 }
 
 /* Where the first frame header begins behind the object's first byte. */
@@ -154,14 +195,13 @@ static void upload(struct upload_io *io, const struct upload_step *step, struct 
 	};
 	invariant(step->to - step->from <= io->block_size);
 	if (!io->buffer)
-		io->buffer = malloc((size_t)io->block_size);
+		io->buffer = aligned_alloc(BUFFER_ALIGNMENT, (size_t)io->block_size);
 	if (!io->buffer) {
 		ret->r = reterr_set(&ret->err, -ENOMEM, "no memory for a block");
 		ret->local = true;
 		return;
 	}
-	int r = upload_read(io->source, &step->segment, step->from, step->to, io->buffer,
-			    &ret->err);
+	int r = read_object(io, step, &ret->err);
 	if (r < 0) {
 		ret->r = r;
 		ret->local = true;

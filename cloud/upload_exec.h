@@ -4,6 +4,8 @@
 #ifndef PROTOFS_CLOUD_UPLOAD_EXEC_H
 #define PROTOFS_CLOUD_UPLOAD_EXEC_H
 
+#include <pthread.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -14,13 +16,24 @@
 #include "base/attr.h"
 #include "cloud/upload_plan.h"
 
+/*
+ * Whose turn it is to read the source: one thread at a time, a piece at a time, so that a commit on the
+ * same disk never stands behind more than a piece.
+ */
+struct upload_turn {
+	pthread_mutex_t lock; /* guards TAKEN; not held while it is taken */
+	pthread_cond_t given;
+	bool taken;
+};
+
 /* What one thread works with. */
 struct upload_io {
 	struct segment_source *source;
 	struct block_store *store;
 	const struct clock *clock;
 	uint64_t block_size;
-	uint8_t *buffer; /* of one block, made by the first step that needs it */
+	struct upload_turn *turn; /* shared by all threads; NULL: there is only one */
+	uint8_t *buffer; /* of one block, made by the first step that needs it; aligned for direct I/O */
 };
 
 /* Serial steps use PLAN's fields that belong to whoever has the serial step; transfers do not. */

@@ -114,6 +114,8 @@ static void planner_step(struct uploader *u, struct upload_io *io, const struct 
 {
 	struct upload_result result;
 	uint64_t began_ms = uploader_now_ms(u);
+	if (step->kind == UPLOAD_SCAN)
+		atomic_store(&u->changed, false); /* before it looks */
 	pthread_mutex_unlock(&u->lock);
 	upload_exec(io, &u->plan, step, &result);
 	pthread_mutex_lock(&u->lock);
@@ -208,6 +210,9 @@ static void *transferrer(void *arg)
 static void source_changed(void *arg)
 {
 	struct uploader *u = arg;
+	/* By each commit: those who make them do not wait for each other here. */
+	if (atomic_exchange(&u->changed, true))
+		return;
 	pthread_mutex_lock(&u->lock);
 	upload_plan_changed(&u->plan, uploader_now_ms(u));
 	(void)pthread_cond_signal(&u->planner_work);
@@ -277,12 +282,16 @@ static void init_sync(struct uploader *u)
 	(void)pthread_cond_init(&u->planner_work, &attr);
 	(void)pthread_cond_init(&u->done, &attr);
 	(void)pthread_cond_init(&u->left, &attr);
+	(void)pthread_mutex_init(&u->turn.lock, NULL);
+	(void)pthread_cond_init(&u->turn.given, NULL);
 	(void)pthread_condattr_destroy(&attr);
 }
 
 static void destroy(struct uploader *u)
 {
 	upload_plan_done(&u->plan);
+	(void)pthread_cond_destroy(&u->turn.given);
+	(void)pthread_mutex_destroy(&u->turn.lock);
 	(void)pthread_cond_destroy(&u->left);
 	(void)pthread_cond_destroy(&u->done);
 	(void)pthread_cond_destroy(&u->planner_work);
@@ -312,6 +321,7 @@ int uploader_start(struct segment_source *source, struct block_store *store,
 				   .store = store,
 				   .clock = u->clock,
 				   .block_size = options->block_size};
+	u->io.turn = &u->turn;
 	u->transfers = options->transfers > 0 ? options->transfers : TRANSFERS_DEFAULT;
 	u->bandwidth = options->bandwidth;
 	u->report = options->report;

@@ -3,6 +3,7 @@
 #define PROTOFS_CLOUD_UPLOADER_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -17,6 +18,7 @@ struct uploader {
 
 	/* Fixed. */
 	struct upload_io io; /* each thread has a copy, with a buffer of its own */
+	struct upload_turn turn;
 	const struct clock *clock;
 	uint64_t bandwidth;
 	unsigned transfers;
@@ -24,6 +26,9 @@ struct uploader {
 	void *report_arg;
 	pthread_t threads[1 + UPLOADER_TRANSFERS_MAX];
 	unsigned thread_count;
+
+	/* The source changed, and nobody has begun to look at it since: whoever says so again is not needed. */
+	atomic_bool changed;
 
 	pthread_mutex_t lock;        /* guards the rest */
 	pthread_cond_t work;         /* for the transfer threads */
