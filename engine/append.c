@@ -78,9 +78,13 @@ static int begin_part(struct engine_segment *segment, struct reterr *err)
 	r = segment_read_head(segment, start, &head, err);
 	if (r == 0)
 		r = segment_record(segment, CATALOGUE_OPEN, err);
+	const struct wal_origin origin = {.geometry = &e->geometry,
+					  .segment = &segment->uuid,
+					  .start = start,
+					  .epoch = epoch,
+					  .head = head};
 	if (r == 0)
-		r = wal_open(e->disk, e->pool, &e->geometry, &segment->uuid, start, epoch, head,
-			     err, &wal);
+		r = wal_open(e->disk, e->pool, &origin, err, &wal);
 	free(head);
 	if (r == 0)
 		r = adopt_new_part(segment, wal);

@@ -229,9 +229,13 @@ static int replace_poisoned(struct engine_segment *segment, struct part *old, st
 	segment_unlock(segment);
 
 	int r = segment_read_head(segment, start, &head, err);
+	const struct wal_origin origin = {.geometry = &e->geometry,
+					  .segment = &segment->uuid,
+					  .start = start,
+					  .epoch = epoch,
+					  .head = head};
 	if (r == 0)
-		r = wal_open(e->disk, e->pool, &e->geometry, &segment->uuid, start, epoch, head,
-			     err, &fresh);
+		r = wal_open(e->disk, e->pool, &origin, err, &fresh);
 	free(head);
 	if (r < 0)
 		return r;

@@ -87,17 +87,18 @@ static struct wal *wal_new(struct disk *disk, struct pool *pool,
 	return wal;
 }
 
-int wal_open(struct disk *disk, struct pool *pool, const struct part_geometry *geometry,
-	     const struct uuid *segment, uint64_t start, uint32_t epoch, const void *head,
+int wal_open(struct disk *disk, struct pool *pool, const struct wal_origin *origin,
 	     struct reterr *err, struct wal **ret)
 {
+	const struct uuid *segment = origin->segment;
+	const uint64_t start = origin->start;
 	char text[UUID_TEXT_LENGTH + 1];
-	struct wal *wal = wal_new(disk, pool, geometry, segment, start);
+	struct wal *wal = wal_new(disk, pool, origin->geometry, segment, start);
 	if (!wal)
 		return -ENOMEM;
-	wal->epoch = epoch;
+	wal->epoch = origin->epoch;
 
-	int r = make_memory(wal, head);
+	int r = make_memory(wal, origin->head);
 	if (r == 0)
 		r = make_file(wal);
 	if (r < 0) {

@@ -100,13 +100,21 @@ struct wal {
 	uint64_t commit_from, commit_to;
 };
 
+/* Where a new part begins. */
+struct wal_origin {
+	const struct part_geometry *geometry;
+	const struct uuid *segment;
+	uint64_t start;
+	uint32_t epoch;
+	const void *head; /* see part_sums_new */
+};
+
 /*
  * Makes the file of a new part and all that its first commit needs, durably, but not yet the
- * catalogue's record. HEAD: see part_sums_new. -ENOSPC and the disk's errors; ERR says what failed.
+ * catalogue's record. -ENOSPC and the disk's errors; ERR says what failed.
  */
-MUST_CHECK int wal_open(struct disk *disk, struct pool *pool, const struct part_geometry *geometry,
-			const struct uuid *segment, uint64_t start, uint32_t epoch,
-			const void *head, struct reterr *err, struct wal **ret);
+MUST_CHECK int wal_open(struct disk *disk, struct pool *pool, const struct wal_origin *origin,
+			struct reterr *err, struct wal **ret);
 /*
  * The same for a part that a crash left open: scans it, and holds what it finds for reading, until
  * it is sealed. FRAMES is the state of the frames at START, and at the end of the part afterwards.
