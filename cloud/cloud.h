@@ -45,9 +45,9 @@ struct s3_options {
 	bool virtual_host;            /* bucket.host/key instead of host/bucket/key */
 	/* http:// beyond this machine too; also by PROTOFS_S3_ALLOW_HTTP=1. Else -EINVAL. */
 	bool allow_http;
-	uint64_t connect_timeout_ms;  /* 0: 10,000 */
-	uint64_t stall_timeout_ms;    /* without a byte: 0: 30,000 */
-	const struct clock *clock;    /* NULL: the system's */
+	uint64_t connect_timeout_ms; /* 0: 10,000 */
+	uint64_t stall_timeout_ms;   /* without a byte: 0: 30,000 */
+	const struct clock *clock;   /* NULL: the system's */
 };
 
 /*

@@ -276,42 +276,62 @@ static void run_scan(struct upload_io *io, struct upload_plan *plan, struct uplo
 	}
 }
 
+/* XXH3-128 of [FROM, TO) of SEGMENT. */
+static int sum_range(struct segment_source *source, const struct uuid *segment, uint64_t from,
+		     uint64_t to, uint8_t *buffer, size_t size, struct hash *ret,
+		     struct reterr *err)
+{
+	struct hash_stream *stream;
+	int r = hash_stream_new(&stream);
+	if (r < 0)
+		return r;
+	hash_stream_reset(stream);
+	for (uint64_t at = from; r == 0 && at < to;) {
+		uint64_t end = to - at < size ? to : at + size;
+		r = upload_read(source, segment, at, end, buffer, err);
+		if (r == 0)
+			hash_stream_update(stream, buffer, (size_t)(end - at));
+		at = end;
+	}
+	if (r == 0)
+		*ret = hash_stream_sum(stream);
+	hash_stream_free(stream);
+	return r;
+}
+
+/* Feeds STREAM with the sums of the whole MiB below WHOLE. */
+static int feed_sums(struct segment_source *source, const struct uuid *segment, uint64_t whole,
+		     struct hash_stream *stream)
+{
+	struct hash sums[SUMS_AT_ONCE];
+	int r = 0;
+	for (uint64_t at = 0; r == 0 && at < whole;) {
+		size_t got = 0;
+		r = source->ops->sums(source, segment, at, whole, sums, SUMS_AT_ONCE, &got);
+		if (r == 0 && got == 0)
+			r = -EIO;
+		if (r == 0)
+			hash_stream_update(stream, sums, got * HASH_SIZE);
+		at += got * SOURCE_SUM_SIZE;
+	}
+	return r;
+}
+
 int upload_sum(struct segment_source *source, const struct uuid *segment, uint64_t length,
 	       uint8_t *buffer, size_t size, struct hash *ret, struct reterr *err)
 {
-	struct hash sums[SUMS_AT_ONCE];
 	struct hash_stream *stream;
 	uint64_t whole = length - length % SOURCE_SUM_SIZE;
 	int r = hash_stream_new(&stream);
 	if (r < 0)
 		return r;
 	hash_stream_reset(stream);
-	for (uint64_t at = 0; r == 0 && at < whole;) {
-		size_t got = 0;
-		r = source->ops->sums(source, segment, at, whole, sums, SUMS_AT_ONCE, &got);
-		if (r == 0 && got == 0)
-			r = -EIO;
-		hash_stream_update(stream, sums, r == 0 ? got * HASH_SIZE : 0);
-		at += got * SOURCE_SUM_SIZE;
-	}
-	/* The last one is short. */
-	if (r == 0 && whole < length) {
-		struct hash_stream *last = NULL;
-		r = hash_stream_new(&last);
+	r = feed_sums(source, segment, whole, stream);
+	if (r == 0 && whole < length) { /* the last one is short */
+		struct hash last;
+		r = sum_range(source, segment, whole, length, buffer, size, &last, err);
 		if (r == 0)
-			hash_stream_reset(last);
-		for (uint64_t at = whole; r == 0 && at < length;) {
-			uint64_t to = length - at < size ? length : at + size;
-			r = upload_read(source, segment, at, to, buffer, err);
-			if (r == 0)
-				hash_stream_update(last, buffer, (size_t)(to - at));
-			at = to;
-		}
-		if (r == 0) {
-			struct hash sum = hash_stream_sum(last);
-			hash_stream_update(stream, &sum, sizeof(sum));
-		}
-		hash_stream_free(last);
+			hash_stream_update(stream, &last, sizeof(last));
 	}
 	if (r == 0)
 		*ret = hash_stream_sum(stream);

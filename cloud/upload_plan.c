@@ -456,6 +456,21 @@ static void deletion_refused(struct upload_plan *plan, uint64_t now_ms,
 	plan->delete_ms = now_ms + UPLOAD_DELETE_MS;
 }
 
+/* What follows from it; the step itself is out of the way. */
+static void consider_failure(struct upload_plan *plan, uint64_t now_ms,
+			     const struct upload_step *step, const struct upload_result *result)
+{
+	const bool transfer = step->kind >= UPLOAD_BLOCK;
+	if (result->fenced)
+		upload_stop_for_good(plan, result);
+	else if (step->kind == UPLOAD_DELETE && result->r == -EACCES)
+		deletion_refused(plan, now_ms, result);
+	else if (transfer && result->local && result->r != -ENOMEM)
+		transfer_broken(plan, now_ms, &plan->table.segments[step->index], result);
+	else if (!plan->sticky)
+		upload_retry_later(plan, now_ms, result);
+}
+
 void upload_plan_done_step(struct upload_plan *plan, uint64_t now_ms,
 			   const struct upload_step *step, const struct upload_result *told)
 {
@@ -489,16 +504,8 @@ void upload_plan_done_step(struct upload_plan *plan, uint64_t now_ms,
 	if (step->kind == UPLOAD_RECOVER)
 		read_done(plan);
 
-	if (result.r == 0 || result.r == -ECANCELED)
-		return;
-	if (result.fenced)
-		upload_stop_for_good(plan, &result);
-	else if (step->kind == UPLOAD_DELETE && result.r == -EACCES)
-		deletion_refused(plan, now_ms, &result);
-	else if (transfer && result.local && result.r != -ENOMEM)
-		transfer_broken(plan, now_ms, s, &result);
-	else if (!plan->sticky)
-		upload_retry_later(plan, now_ms, &result);
+	if (result.r < 0 && result.r != -ECANCELED)
+		consider_failure(plan, now_ms, step, &result);
 }
 
 /* ---- Time ----------------------------------------------------------------------------------- */

@@ -180,7 +180,8 @@ int space_accept_loss(struct call *call)
 	bool damaged = space->damaged;
 	pthread_mutex_unlock(&space->lock);
 	if (!damaged)
-		r = reterr_set(&call->err, -EINVAL, "every change of a file of space/ could be read");
+		r = reterr_set(&call->err, -EINVAL,
+			       "every change of a file of space/ could be read");
 	if (r == 0)
 		r = compact(space, &call->err);
 	if (r == 0) {

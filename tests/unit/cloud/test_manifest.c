@@ -56,6 +56,27 @@ static int parse(const char *text, struct manifest *ret, struct reterr *err)
 			      ret, err);
 }
 
+static void check_same_root(const struct source_root *a, const struct source_root *b)
+{
+	ck_assert_uint_eq(a->seq, b->seq);
+	ck_assert(uuid_equal(&a->segment, &b->segment));
+	ck_assert_uint_eq(a->offset, b->offset);
+	ck_assert_uint_eq(a->time_ns, b->time_ns);
+	ck_assert_uint_eq(a->node, b->node);
+	ck_assert_uint_eq(a->payload_size, b->payload_size);
+	ck_assert(memcmp(a->payload, b->payload, a->payload_size) == 0);
+}
+
+static void check_same_segment(const struct manifest_segment *a, const struct manifest_segment *b)
+{
+	ck_assert(uuid_equal(&a->uuid, &b->uuid));
+	ck_assert_uint_eq(a->length, b->length);
+	ck_assert_uint_eq(a->class, b->class);
+	ck_assert_int_eq(a->ended, b->ended);
+	ck_assert_int_eq(a->summed, b->summed);
+	ck_assert(!a->summed || hash_equal(&a->sum, &b->sum));
+}
+
 static void check_equal(const struct manifest *a, const struct manifest *b)
 {
 	ck_assert_uint_eq(a->n, b->n);
@@ -67,23 +88,10 @@ static void check_equal(const struct manifest *a, const struct manifest *b)
 	ck_assert_uint_eq(a->epoch, b->epoch);
 	ck_assert_uint_eq(a->session, b->session);
 	ck_assert_uint_eq(a->block_size, b->block_size);
-	ck_assert_uint_eq(a->root.seq, b->root.seq);
-	ck_assert(uuid_equal(&a->root.segment, &b->root.segment));
-	ck_assert_uint_eq(a->root.offset, b->root.offset);
-	ck_assert_uint_eq(a->root.time_ns, b->root.time_ns);
-	ck_assert_uint_eq(a->root.node, b->root.node);
-	ck_assert_uint_eq(a->root.payload_size, b->root.payload_size);
-	ck_assert(memcmp(a->root.payload, b->root.payload, a->root.payload_size) == 0);
+	check_same_root(&a->root, &b->root);
 	ck_assert_uint_eq(a->segment_count, b->segment_count);
-	for (size_t i = 0; i < a->segment_count; i++) {
-		const struct manifest_segment *x = &a->segments[i], *y = &b->segments[i];
-		ck_assert(uuid_equal(&x->uuid, &y->uuid));
-		ck_assert_uint_eq(x->length, y->length);
-		ck_assert_uint_eq(x->class, y->class);
-		ck_assert_int_eq(x->ended, y->ended);
-		ck_assert_int_eq(x->summed, y->summed);
-		ck_assert(!x->summed || hash_equal(&x->sum, &y->sum));
-	}
+	for (size_t i = 0; i < a->segment_count; i++)
+		check_same_segment(&a->segments[i], &b->segments[i]);
 }
 
 START_TEST(test_round_trip)
