@@ -93,18 +93,28 @@ START_TEST(what_is_saved_is_loaded)
 }
 END_TEST
 
+/* One that the setting NAME takes, whose ARGUMENT's kind is that. */
+static const char *some_value(const char *name, const char *argument)
+{
+	static const struct {
+		const char *of, *value;
+	} values[] = {
+		{"cloud", "file:///x"}, {"endpoint", "http://x"}, {"durability", "local"},
+		{"SIZE", "1G"},         {"TIME", "3s"},           {"N", "5"},
+	};
+	if (!argument)
+		return NULL;
+	for (size_t i = 0; i < ARRAY_SIZE(values); i++)
+		if (strcmp(values[i].of, name) == 0 || strcmp(values[i].of, argument) == 0)
+			return values[i].value;
+	return "/x";
+}
+
 START_TEST(every_setting_survives_the_file)
 {
 	const char *name, *argument, *help;
 	for (size_t i = 0; settings_describe(i, &name, &argument, &help); i++) {
-		const char *value = !argument                         ? NULL
-				    : strcmp(name, "cloud") == 0      ? "file:///x"
-				    : strcmp(name, "endpoint") == 0   ? "http://x"
-				    : strcmp(name, "durability") == 0 ? "local"
-				    : strcmp(argument, "SIZE") == 0   ? "1G"
-				    : strcmp(argument, "TIME") == 0   ? "3s"
-				    : strcmp(argument, "N") == 0      ? "5"
-								      : "/x";
+		const char *value = some_value(name, argument);
 		struct settings back = {0};
 		set(&settings, name, value);
 		ck_assert_msg(settings_any(&settings), "%s is nothing", name);

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -47,7 +48,8 @@ static struct engine_pointer append(const char *text)
 	struct engine_pointer pointer;
 	char copy[256];
 	size_t size = strlen(text);
-	memcpy(copy, text, size);
+	ck_assert_uint_lt(size, sizeof(copy));
+	(void)snprintf(copy, sizeof(copy), "%s", text);
 	struct iovec iov = {.iov_base = copy, .iov_len = size};
 	ck_assert_int_eq(engine_append(e, ENGINE_CLASS_LOG, ENGINE_FORMAT_RAW, &iov, 1, &pointer),
 			 0);

@@ -134,7 +134,7 @@ static void die_and_tear(const struct uuid *uuid, uint64_t at)
 {
 	char text[UUID_TEXT_LENGTH + 1], path[DISK_PATH_MAX];
 	engine_abandon(e);
-	(void)snprintf(path, sizeof(path), "segments/%s/%020u", uuid_format(uuid, text), 0);
+	(void)snprintf(path, sizeof(path), "segments/%s/%020u", uuid_format(uuid, text), 0U);
 	sim_disk_flip(disk, path, at, 0xff);
 }
 
