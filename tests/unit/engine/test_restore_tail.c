@@ -1,6 +1,7 @@
 /* Tails that a disk lost though a witness knows of them: they come back, or the store is read-only. */
 #include <check.h>
 #include <errno.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,14 +21,18 @@ static struct engine *e;
 static struct remote_model model;
 static struct fake_clock fake;
 static struct engine_options options;
+/* Told by any thread, also by the engine's own; read when these have nothing to tell. */
+static pthread_mutex_t report_lock = PTHREAD_MUTEX_INITIALIZER;
 static unsigned reports;
 static struct reterr reported;
 
 static void on_report(void *arg, const struct reterr *event)
 {
 	(void)arg;
+	(void)pthread_mutex_lock(&report_lock);
 	reports++;
 	reported = *event;
+	(void)pthread_mutex_unlock(&report_lock);
 }
 
 static void open_engine(void)
