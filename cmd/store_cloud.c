@@ -11,6 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <protofs/clock.h>
 #include <protofs/remote.h>
 
 #include "cloud/cloud.h"
@@ -301,6 +302,23 @@ static void add_upload(const struct store_cloud *cloud, struct cloud_status *ret
 	ret->error = status.error;
 }
 
+/*
+ * The uploader hears of a failure when its attempts are over. While nothing moves but calls that wait
+ * for their next one, the place is away for whoever looks.
+ */
+static void note_retries(struct cloud_status *ret)
+{
+	const struct clock *clock = clock_system();
+	const uint64_t at_ms = ret->place.next_retry_ms, now_ms = clock->now_ms(clock);
+
+	if (ret->state != CLOUD_BUSY || ret->place.retrying == 0 ||
+	    ret->place.retrying < ret->in_flight)
+		return;
+	ret->state = CLOUD_WAITING;
+	ret->error = ret->place.last_error;
+	ret->retry_ms = at_ms > now_ms ? at_ms - now_ms : 1;
+}
+
 static void fs_status(void *arg, struct cloud_status *ret)
 {
 	struct store_cloud *cloud = arg;
@@ -314,8 +332,10 @@ static void fs_status(void *arg, struct cloud_status *ret)
 	(void)snprintf(ret->url, sizeof(ret->url), "%s", settings->cloud);
 	block_store_status(cloud->place, &ret->place);
 	ret->conditional = ret->place.conditional;
-	if (cloud->uploader)
+	if (cloud->uploader) {
 		add_upload(cloud, ret);
+		note_retries(ret);
+	}
 	block_cache_status(cloud->cache, &cache);
 	ret->cache_hits = cache.hits;
 	ret->cache_misses = cache.misses;

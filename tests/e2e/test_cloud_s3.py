@@ -3,6 +3,7 @@
 
 What S3 does wrong must never be felt by those who write, never be taken for data by those who read, and be told to whoever asks.
 """
+import socket
 from collections import Counter
 
 import bare_restore
@@ -195,6 +196,25 @@ def check_no_secret(store, mount, *secrets):
             check(secret not in text, f"a secret is in {where}")
         found = run(["grep", "-rlF", "-e", secret, store.dir], ok=(0, 1)).out
         check(not found, f"a secret is in {found}")
+
+
+@test
+def a_server_that_is_not_there_is_waited_for_and_named():
+    """At once, and not only when a minute of attempts is over; with its cause and the next attempt."""
+    with socket.socket() as nobody, Store() as store:
+        nobody.bind(("127.0.0.1", 0))  # and does not listen
+        endpoint = f"http://127.0.0.1:{nobody.getsockname()[1]}"
+        keys = {"AWS_ACCESS_KEY_ID": "some-key", "AWS_SECRET_ACCESS_KEY": "some-secret"}
+        with store.mount("cloud=s3://bucket/there", f"endpoint={endpoint}", "upload_interval=100ms",
+                         env=os.environ | keys) as mnt:
+            put(mnt, b"local all the same")
+            wait_for(state_is(mnt, "waiting"), "an uploader that waits", timeout=20)
+            check_in("connect", errors_text(mnt).lower(), "the cause in .ctl/errors")
+            wait_for(lambda: "next attempt in" in upload_text(mnt), "the next attempt in .ctl/upload")
+            check(cloud_of(mnt)["bytes_behind"] > 0, "nothing is behind, though nobody took it")
+            start = time.monotonic()
+            mnt.umount()
+            check(time.monotonic() - start < 5, "the unmount waited for a server that is not there")
 
 
 @test
